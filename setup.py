@@ -1,0 +1,63 @@
+"""Package metadata; setup.py rather than pyproject because colcon's ament_python builds need it."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+SHARE = "share/thermal_enhance"
+
+
+def share_files(folder: str) -> list[tuple[str, list[str]]]:
+    """(target folder, files) pairs that install `folder` into the package's share, structure kept."""
+    # Called from the repository root by pip, from the ros2_ws symlink by colcon: keep paths relative.
+    groups: dict[str, list[str]] = {}
+    for path in sorted((HERE / folder).rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            relative = path.relative_to(HERE)
+            groups.setdefault(f"{SHARE}/{relative.parent}", []).append(str(relative))
+    return list(groups.items())
+
+
+setup(
+    name="thermal_enhance",
+    version="0.1.0",
+    description="Sharper, denoised, higher-rate and still temperature-true thermal video for robots",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    maintainer="thermal_enhance maintainers",
+    maintainer_email="maintainers@thermal-enhance.dev",
+    license="Apache-2.0",
+    package_dir={"": "thermal_enhance_pkg"},
+    packages=find_packages("thermal_enhance_pkg"),
+    package_data={"thermal_enhance": ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/thermal_enhance"]),
+        (SHARE, ["package.xml"]),
+        *share_files("launch"),
+        *share_files("config"),
+        *share_files("models"),
+    ],
+    zip_safe=False,
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy>=1.26",
+        "opencv-python-headless>=4.8",
+        "PyYAML>=5.4",
+        "rich>=13",
+        "rosbags>=0.10",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "ruff", "mypy", "types-PyYAML"],
+    },
+    entry_points={
+        "console_scripts": [
+            "thermal-enhance = thermal_enhance.cli:main",
+            "enhancement_node = thermal_enhance.nodes.enhancement_node:main",
+            "task_router_node = thermal_enhance.nodes.task_router_node:main",
+            "camera_rig_node = thermal_enhance.nodes.camera_rig_node:main",
+            "replay_node = thermal_enhance.nodes.replay_node:main",
+            "thermal_enhance_container = thermal_enhance.nodes.composition:main",
+        ],
+    },
+)

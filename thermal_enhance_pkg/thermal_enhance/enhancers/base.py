@@ -1,0 +1,80 @@
+"""What every enhancer takes and gives: one request in, one enhanced frame out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from thermal_enhance.imaging.frames import ColorFrame, ThermalFrame
+
+
+@dataclass(frozen=True)
+class EnhanceRequest:
+    """One thermal frame to enhance, with whatever may help.
+
+    Attributes:
+        thermal: the input; its units and dtype are those of the output too.
+        color: the RGB frame paired with it, or None.
+        scale: output size over input size (1, 2, 4 or 8).
+        pair_skew_s: RGB stamp minus thermal stamp, seconds; NaN without RGB.
+        task: name of the active task; empty for none.
+        prompt: 512 float32 numbers of the task's prompt, or None for identity.
+        prompt_hash: first 16 hex digits of the prompt's sha256; empty for none.
+        value_range: (low, high) of the stream's tone curve in `thermal.units`, so that all frames of a
+            stream are normalised alike; None to derive it from the frame itself.
+    """
+
+    thermal: ThermalFrame
+    color: ColorFrame | None = None
+    scale: int = 1
+    pair_skew_s: float = float("nan")
+    task: str = ""
+    prompt: object | None = None
+    prompt_hash: str = ""
+    value_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class EnhancedFrame:
+    """The result.
+
+    Attributes:
+        thermal: (H * scale, W * scale) frame; dtype, units, stamp and frame_id are the input's.
+        tier: name of the enhancer that made it.
+        tier_reason: why a lower tier than asked for made it; empty at full tier.
+        rgb_trust: how far RGB was used as a guide, 0 to 1; NaN without RGB.
+        degradation: estimated degradation of the input, 0 to 1; NaN where not estimated.
+        consistency_residual: max |area_down(output) - input|, in units.
+        stage_ms: time by stage, milliseconds, in order of execution.
+        extra: frames beyond the one asked for (interpolated ones), oldest first.
+    """
+
+    thermal: ThermalFrame
+    tier: str
+    tier_reason: str = ""
+    rgb_trust: float = float("nan")
+    degradation: float = float("nan")
+    consistency_residual: float = 0.0
+    stage_ms: dict[str, float] = field(default_factory=dict)
+    extra: tuple[ThermalFrame, ...] = ()
+
+
+@runtime_checkable
+class Enhancer(Protocol):
+    """One tier. Called from one thread at a time; keeps per-stream state until `reset`."""
+
+    name: str
+    """Tier name as published in FrameInfo."""
+    needs_rgb: bool
+    """True if a missing RGB frame makes this tier step down rather than go on alone."""
+    uses_rgb: bool
+    """False if an RGB frame would be ignored: the node then neither waits for one nor decodes it."""
+
+    def __call__(self, request: EnhanceRequest) -> EnhancedFrame:
+        """Enhance one frame; raise on anything that should step down to the next tier."""
+
+    def reset(self, reason: str) -> None:
+        """Forget the past of the stream (gap, clock jump, shutter, new size)."""
+
+    def close(self) -> None:
+        """Free what the tier holds; it is not called again afterwards."""
