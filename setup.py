@@ -56,6 +56,7 @@ setup(
             "enhancement_node = thermal_enhance.nodes.enhancement_node:main",
             "task_router_node = thermal_enhance.nodes.task_router_node:main",
             "camera_rig_node = thermal_enhance.nodes.camera_rig_node:main",
+            "frame_folder_node = thermal_enhance.nodes.frame_folder_node:main",
             "replay_node = thermal_enhance.nodes.replay_node:main",
             "thermal_enhance_container = thermal_enhance.nodes.composition:main",
         ],

@@ -1,0 +1,76 @@
+"""`thermal-enhance`: one command with a subcommand for everything."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+from thermal_enhance import __version__
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: which module's `main(argv)` runs it, and one line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "run": Command("thermal_enhance.nodes.run_command", "start the whole graph on real or simulated input"),
+    "enhance": Command("thermal_enhance.enhancers.folder", "enhance image files or a video, without ROS"),
+    "replay": Command("thermal_enhance.nodes.replay_command", "play a rosbag2 on its own clock"),
+    "bag": Command("thermal_enhance.nodes.bag_command", "write a rosbag2 from folders of frames"),
+    "bench": Command("", "measure: bench transport | pairing | enhance"),
+}
+BENCHMARKS = {
+    "transport": Command("thermal_enhance.evaluation.bench_transport", "a camera pair to an enhanced frame, against a stock node"),
+    "pairing": Command("thermal_enhance.evaluation.bench_pairing", "our pair buffer against ApproximateTimeSynchronizer"),
+    "enhance": Command("thermal_enhance.evaluation.bench_enhance", "quality and time of the enhancers on the val splits"),
+}
+NEEDS_ROS = ("rclpy", "thermal_enhance_msgs", "sensor_msgs")
+
+
+def usage(title: str, commands: dict[str, Command]) -> str:
+    """The help text of a group of commands."""
+    width = max(map(len, commands))
+    rows = [f"  {name:<{width}}  {command.help}" for name, command in commands.items()]
+    return "\n".join([f"usage: {title} COMMAND [options]", "", *rows, "", f"`{title} COMMAND --help` tells the options."])
+
+
+def dispatch(title: str, commands: dict[str, Command], argv: list[str]) -> int:
+    """Run the command that argv names; returns the exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        sys.stdout.write(usage(title, commands) + "\n")
+        return 0 if argv else 2
+    name, rest = argv[0], argv[1:]
+    if name not in commands:
+        sys.stderr.write(f"{title}: there is no command '{name}'\n\n{usage(title, commands)}\n")
+        return 2
+    if name == "bench" and commands is COMMANDS:
+        return dispatch(f"{title} bench", BENCHMARKS, rest)
+    try:
+        module = importlib.import_module(commands[name].module)
+    except ModuleNotFoundError as error:
+        if error.name in NEEDS_ROS:
+            sys.stderr.write(
+                f"{title} {name} needs ROS 2 and {error.name} is not importable: "
+                "run `make setup` and use .venv/bin/thermal-enhance, or source your ROS installation\n"
+            )
+            return 1
+        raise
+    return int(module.main(rest) or 0)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the console script."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["--version"]:
+        sys.stdout.write(f"thermal-enhance {__version__}\n")
+        return 0
+    return dispatch("thermal-enhance", COMMANDS, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
