@@ -1,0 +1,145 @@
+"""/diagnostics of the enhancement node: one status a subject, a level, and what to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from thermal_enhance.enhancers.ladder import QualityLadder
+from thermal_enhance.imaging.frames import FfcState
+from thermal_enhance.nodes.enhancement_config import EnhancementConfig
+from thermal_enhance.nodes.ladders import LadderChoice
+from thermal_enhance.nodes.pipeline import EnhancementPipeline
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+def status(name: str, level: bytes, message: str, values: dict[str, Any] | None = None) -> DiagnosticStatus:
+    """One diagnostic status."""
+    return DiagnosticStatus(
+        name=name,
+        level=level,
+        message=message,
+        hardware_id="thermal_enhance",
+        values=[KeyValue(key=str(key), value=str(value)) for key, value in (values or {}).items()],
+    )
+
+
+def enhancement_diagnostics(
+    node_name: str,
+    state: str,
+    config: EnhancementConfig,
+    statistics: dict[str, Any],
+    ladder: QualityLadder | None,
+    choice: LadderChoice,
+    pipeline: EnhancementPipeline,
+    qos_problem: str,
+    stamp: Any,
+) -> DiagnosticArray:
+    """The node's health, from the statistics of `FrameStatistics.snapshot`."""
+    array = DiagnosticArray()
+    array.header.stamp = stamp
+    parts = [
+        _input_status(state, config, statistics, qos_problem),
+        _pairing_status(state, config, statistics, ladder, pipeline),
+        _tier_status(statistics, ladder, choice),
+        _latency_status(config, statistics, pipeline),
+        _shutter_status(pipeline.ffc_state, statistics),
+    ]
+    for subject, level, message, values in parts:
+        array.status.append(status(f"{node_name}: {subject}", level, message, values))
+    return array
+
+
+Part = tuple[str, bytes, str, dict[str, Any]]
+
+
+def _input_status(state: str, config: EnhancementConfig, statistics: dict[str, Any], qos_problem: str) -> Part:
+    values = {
+        "state": state,
+        "frames_in": statistics["frames_in"],
+        "frames_out": statistics["frames_out"],
+        "thermal_rate_hz": statistics["rates_hz"]["thermal"],
+        "rgb_rate_hz": statistics["rates_hz"]["rgb"],
+        **{f"dropped_{reason}": count for reason, count in statistics["dropped"].items()},
+        **statistics["events"],
+    }
+    if qos_problem:
+        return "input", ERROR, qos_problem, values
+    if state != "active":
+        return "input", OK, f"node is {state}", values
+    if statistics["frames_in"] == 0:
+        return "input", WARN, "no thermal frame has arrived yet: check the topic name and its remapping", values
+    if statistics["rates_hz"]["thermal"] == 0.0:
+        return "input", ERROR, "thermal frames have stopped: check the thermal camera", values
+    malformed = {k: v for k, v in statistics["dropped"].items() if k.startswith("malformed")}
+    if malformed:
+        return "input", WARN, f"malformed thermal messages: {malformed}", values
+    return "input", OK, f"thermal at {statistics['rates_hz']['thermal']:.1f} Hz", values
+
+
+def _pairing_status(
+    state: str,
+    config: EnhancementConfig,
+    statistics: dict[str, Any],
+    ladder: QualityLadder | None,
+    pipeline: EnhancementPipeline,
+) -> Part:
+    values = {"paired": statistics["paired"], **{f"skew_ms_{k}": v for k, v in statistics["pair_skew_ms"].items()}}
+    if state != "active" or not config.use_rgb or ladder is None or not ladder.uses_rgb:
+        return "pairing", OK, "RGB is not used", values
+    if statistics["rates_hz"]["rgb"] == 0.0:
+        return "pairing", WARN, "no RGB frames: enhancing from thermal alone", values
+    miss = pipeline.nearest_miss_ms
+    if miss is not None and statistics["paired"] < 0.5 * max(statistics["frames_out"], 1):
+        return (
+            "pairing",
+            WARN,
+            f"nearest RGB frame is {abs(miss):.0f} ms away, slop is {config.slop * 1e3:.0f} ms: "
+            "check the cameras' clocks, set rgb_offset, or raise slop",
+            values,
+        )
+    return "pairing", OK, f"{statistics['paired']} of {statistics['frames_out']} frames paired", values
+
+
+def _tier_status(statistics: dict[str, Any], ladder: QualityLadder | None, choice: LadderChoice) -> Part:
+    values = {f"frames_{tier}": count for tier, count in statistics["tiers"].items()}
+    values.update({f"stepped_down_{reason}": count for reason, count in statistics["tier_reasons"].items()})
+    if ladder is None:
+        return "tier", OK, "not configured", values
+    report = ladder.status()
+    values.update({f"state_{tier}": text for tier, text in report.tiers.items()})
+    if choice.reason:
+        return "tier", WARN, choice.reason, values
+    if report.current and report.current != report.top:
+        return "tier", WARN, f"running {report.current} instead of {report.top}: {report.reason}", values
+    return "tier", OK, f"running {report.top}", values
+
+
+def _latency_status(config: EnhancementConfig, statistics: dict[str, Any], pipeline: EnhancementPipeline) -> Part:
+    latency = statistics["latency_ms"]
+    values: dict[str, Any] = {f"total_ms_{k}": v for k, v in latency.items() if k != "by_stage"}
+    for stage, numbers in latency.get("by_stage", {}).items():
+        values.update({f"{stage}_ms_{k}": v for k, v in numbers.items()})
+    offset = pipeline.clock_offset_s
+    if offset is not None and not -0.05 <= offset <= max(config.max_age, 0.5):
+        return (
+            "latency",
+            WARN,
+            f"thermal stamps are {offset:.1f} s from the node's clock: synchronise the clocks, or set "
+            "use_sim_time for a replayed bag",
+            values,
+        )
+    dropped = statistics["dropped"]
+    late = dropped.get("superseded", 0) + dropped.get("stale", 0)
+    if late > 0.05 * max(statistics["frames_in"], 1):
+        return "latency", WARN, f"{late} frames dropped for lack of time: lower scale, or choose a smaller mode", values
+    return "latency", OK, f"p95 {latency.get('p95', float('nan')):.1f} ms from callback to publish", values
+
+
+def _shutter_status(state: FfcState, statistics: dict[str, Any]) -> Part:
+    values = {"ffc_state": state.name.lower()}
+    if state is FfcState.IN_PROGRESS:
+        return "shutter", WARN, "the shutter is closed (FFC): the picture is frozen", values
+    return "shutter", OK, state.name.lower().replace("_", " "), values

@@ -1,0 +1,133 @@
+"""Parameters of the enhancement node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thermal_enhance.nodes.parameters import parameter
+from thermal_enhance.nodes.qos import RELIABILITY_CHOICES
+from thermal_enhance.nodes.topics import TRANSPORTS
+
+UNITS_CHOICES = ("auto", "counts", "centikelvin", "kelvin", "celsius", "agc8")
+COLORMAP_DEFAULT = "inferno"
+
+
+@dataclass(frozen=True)
+class EnhancementConfig:
+    """What the enhancement node can be told; every field is a ROS parameter of the same name."""
+
+    # What to do
+    mode: str = parameter(
+        "classical",
+        "Enhancement: passthrough, classical, cross_modal, temporal, restore, restore+cross_modal or "
+        "restore+temporal. A mode that is not available falls back to classical and says so.",
+        choices=(
+            "passthrough",
+            "classical",
+            "cross_modal",
+            "temporal",
+            "restore",
+            "restore+cross_modal",
+            "restore+temporal",
+        ),
+    )
+    model: str = parameter("", "Model of that mode (empty: the mode's default).")
+    scale: int = parameter(
+        0,
+        "Output size over input size: 1, 2, 4 or 8; 0 chooses the largest within max_output_pixels.",
+        low=0,
+        high=8,
+    )
+    max_output_pixels: int = parameter(
+        1_310_720, "Largest output, in pixels, that scale 0 may choose.", low=1024, high=268_435_456
+    )
+    task: str = parameter("", "Task whose prompt is used until a task router says otherwise; empty for none.")
+    pin_tier: bool = parameter(
+        False, "Always use the full tier, whatever it takes: no deadlines (evaluation, benchmarks)."
+    )
+    deadline: float = parameter(
+        0.1, "Time a frame may take, seconds; a slower tier steps down that very frame.", low=0.001, high=60.0
+    )
+    hang_timeout: float = parameter(
+        5.0, "A model that has not answered after this many seconds is abandoned.", low=0.1, high=600.0
+    )
+
+    # The thermal camera
+    thermal_units: str = parameter(
+        "auto",
+        "What a thermal pixel value means; auto: mono8 is agc8, 16-bit is counts, 32FC1 is celsius.",
+        choices=UNITS_CHOICES,
+        read_only=True,
+    )
+    telemetry_rows: int = parameter(
+        0, "Rows of telemetry to strip from each thermal frame.", low=0, high=64, read_only=True
+    )
+    telemetry_position: str = parameter(
+        "footer", "Where the telemetry rows are.", choices=("footer", "header"), read_only=True
+    )
+    drop_duplicates: bool = parameter(
+        False, "Drop bit-identical repeats of a frame (a 9 Hz Lepton on 27 fps UVC sends each three times)."
+    )
+    freeze_after: float = parameter(
+        0.35, "Bit-identical frames for this long, seconds, mean that the shutter is closed (FFC).", low=0.05, high=10.0
+    )
+    netd: float = parameter(
+        0.0,
+        "Noise-equivalent temperature difference in units of the pixel values; 0 for one least significant "
+        "step of the encoding.",
+        low=0.0,
+        high=10_000.0,
+    )
+    consistency_k: float = parameter(
+        1.0, "Output may differ from the input by this many times netd after averaging down.", low=0.0, high=100.0
+    )
+    sampling: str = parameter(
+        "area",
+        "How the sensor samples: area holds block means to the input, off leaves them (aliased input).",
+        choices=("area", "off"),
+    )
+
+    # The RGB camera and the pairing
+    use_rgb: bool = parameter(True, "Use the RGB camera as a guide where the mode can.")
+    slop: float = parameter(
+        0.04, "Largest time between a thermal and an RGB frame of a pair, seconds, inclusive.", low=0.0, high=5.0
+    )
+    max_wait: float = parameter(
+        -1.0, "Longest time a thermal frame waits for its RGB frame, seconds; negative: as long as slop.",
+        low=-1.0, high=5.0,
+    )
+    rgb_offset: float = parameter(
+        0.0, "Added to RGB stamps to bring them into the thermal camera's clock, seconds.", low=-10.0, high=10.0
+    )
+    synchronizer: str = parameter(
+        "builtin",
+        "Pairing: builtin, or approximate_time (message_filters, where installed).",
+        choices=("builtin", "approximate_time"),
+        read_only=True,
+    )
+    max_age: float = parameter(
+        1.0, "A frame older than this when its turn comes is dropped, seconds; 0 never.", low=0.0, high=3600.0
+    )
+
+    # Transport
+    thermal_transport: str = parameter(
+        "raw", "raw, or compressed to subscribe to <topic>/compressed.", choices=TRANSPORTS, read_only=True
+    )
+    rgb_transport: str = parameter(
+        "raw", "raw, or compressed to subscribe to <topic>/compressed.", choices=TRANSPORTS, read_only=True
+    )
+    reliability: str = parameter(
+        "match",
+        "Reliability of the image subscriptions: match follows the cameras.",
+        choices=RELIABILITY_CHOICES,
+        read_only=True,
+    )
+
+    # Viewing
+    colormap: str = parameter(COLORMAP_DEFAULT, "Palette of thermal/enhanced/view.")
+    view_mode: str = parameter(
+        "linear", "Tone curve of the view: linear percentiles, or local contrast.", choices=("linear", "local")
+    )
+    tone_time_constant: float = parameter(
+        2.0, "How slowly the tone curve follows the scene, seconds.", low=0.0, high=600.0
+    )

@@ -1,0 +1,360 @@
+"""The enhancement node: thermal (and RGB) frames in, enhanced thermal frames out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import ClockChange, JumpThreshold
+from rclpy.duration import Duration
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import UInt8
+from thermal_enhance_msgs.msg import FrameInfo, TaskRequest
+
+from thermal_enhance.enhancers.ladder import QualityLadder
+from thermal_enhance.imaging.colormap import colorize, palette_names
+from thermal_enhance.imaging.encodings import compress, encode
+from thermal_enhance.imaging.frames import FfcState
+from thermal_enhance.imaging.geometry import CameraModel
+from thermal_enhance.imaging.raw import EncodingError
+from thermal_enhance.imaging.tone import ToneConfig, ToneCurve
+from thermal_enhance.nodes.bus import LocalBus
+from thermal_enhance.nodes.diagnostics import enhancement_diagnostics
+from thermal_enhance.nodes.enhancement_config import EnhancementConfig
+from thermal_enhance.nodes.ladders import LadderChoice, make_ladder
+from thermal_enhance.nodes.lifecycle import SuiteNode
+from thermal_enhance.nodes.messages import camera_info, camera_model, frame_info
+from thermal_enhance.nodes.pipeline import EnhancementPipeline, FrameResult
+from thermal_enhance.nodes.process import run_node
+from thermal_enhance.nodes.qos import latched_qos
+from thermal_enhance.nodes.statistics import FrameStatistics
+from thermal_enhance.nodes.throttle import ThrottledLog, node_logger
+from thermal_enhance.nodes.topics import (
+    ImageInput,
+    ImageOutput,
+    MessageInput,
+    MessageOutput,
+    Received,
+    parse_received,
+)
+from thermal_enhance.tasks.policy import PolicyConfig
+
+# Changing one of these needs another ladder; the rest is taken over by the running one.
+LADDER_PARAMETERS = frozenset(
+    {"mode", "model", "netd", "consistency_k", "sampling", "deadline", "hang_timeout", "pin_tier"}
+)
+
+
+class EnhancementNode(SuiteNode):
+    """Lifecycle node `enhancement_node`.
+
+    `tap`, where set, is called with every published result (recording, pictures); it must only keep it.
+
+    Subscribes `thermal/image_raw`, `thermal/camera_info`, `thermal/ffc_state` (std_msgs/UInt8, optional),
+    `rgb/image_raw`, `rgb/camera_info`, `task_request`; publishes `thermal/enhanced/image_raw` (and
+    `/compressed`), `thermal/enhanced/camera_info`, `thermal/enhanced/info`, `thermal/enhanced/view` and
+    `/diagnostics`. Image callbacks only enqueue; see `EnhancementPipeline`.
+    """
+
+    config_type = EnhancementConfig
+
+    def __init__(self, bus: LocalBus | None = None, name: str = "enhancement_node", **kwargs: Any) -> None:
+        self.statistics = FrameStatistics()
+        self._pipeline: EnhancementPipeline | None = None
+        self._ladder: QualityLadder | None = None
+        self._choice = LadderChoice("", "")
+        self._ports: list[Any] = []
+        self._inputs: list[ImageInput] = []
+        self._timers: list[Any] = []
+        self._thermal_info: CameraInfo | None = None
+        self._scaled: tuple[Any, CameraModel] | None = None
+        self._view_tone: ToneCurve | None = None
+        self._qos_problem = ""
+        self._jump_handle: Any = None
+        self._small_inputs: list[MessageInput] = []
+        self._diagnostics: Any = None
+        self.tap: Callable[[FrameResult], None] | None = None
+        super().__init__(name, bus, **kwargs)
+        self._log = ThrottledLog(node_logger(self))
+
+    # ---- parameters -------------------------------------------------------------------------
+
+    def check_config(self, config: EnhancementConfig) -> str:
+        """Why the parameters cannot be used, or ""."""
+        if config.scale not in (0, 1, 2, 4, 8):
+            return f"scale is {config.scale}: use 1, 2, 4 or 8, or 0 to choose automatically"
+        if config.colormap not in palette_names():
+            return f"colormap is '{config.colormap}': use one of {', '.join(palette_names())}"
+        return ""
+
+    def config_changed(self, config: EnhancementConfig, names: set[str]) -> None:
+        """Take over changed parameters from the next frame on."""
+        if self._pipeline is None:
+            return
+        if names & LADDER_PARAMETERS:
+            ladder, self._choice = make_ladder(config)
+            self._announce_choice()
+            old = self._pipeline.set_ladder(ladder)
+            self._ladder = ladder
+            old.close()
+        self._pipeline.configure(config)
+        if names & {"view_mode", "tone_time_constant"}:
+            self._view_tone = None
+
+    # ---- lifecycle --------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Make outputs, the ladder and the pipeline; nothing is received yet."""
+        config: EnhancementConfig = self.config
+        report = self._report_qos
+        self._image_out = ImageOutput(self, "thermal/enhanced/image_raw", self.bus, report=report)
+        self._compressed_out = ImageOutput(
+            self, "thermal/enhanced/image_raw/compressed", self.bus, compressed=True, report=report
+        )
+        self._view_out = ImageOutput(self, "thermal/enhanced/view", self.bus, report=report)
+        self._info_out = MessageOutput(self, CameraInfo, "thermal/enhanced/camera_info", self.bus)
+        self._frame_info_out = MessageOutput(self, FrameInfo, "thermal/enhanced/info", self.bus)
+        self._ports = [
+            self._image_out,
+            self._compressed_out,
+            self._view_out,
+            self._info_out,
+            self._frame_info_out,
+        ]
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._ladder, self._choice = make_ladder(config)
+        self._announce_choice()
+        self._pipeline = EnhancementPipeline(
+            config, self._ladder, self._publish, self.statistics, self._now_ns, self._log
+        )
+        self._timers = [self.create_timer(1.0, self._tick, clock=self._steady_clock())]
+
+    def activate(self) -> None:
+        """Start the worker, then open the inputs."""
+        assert self._pipeline is not None
+        config: EnhancementConfig = self.config
+        self.statistics.reset()
+        self._pipeline.start()
+        threshold = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+        )
+        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._clock_jumped)
+        common = {"bus": self.bus, "reliability": config.reliability, "report": self._report_qos}
+        self._inputs = [
+            ImageInput(self, "thermal/image_raw", self._thermal_arrived, transport=config.thermal_transport, **common),
+            ImageInput(self, "rgb/image_raw", self._color_arrived, transport=config.rgb_transport, **common),
+        ]
+        self._small_inputs = [
+            MessageInput(self, CameraInfo, "thermal/camera_info", self._thermal_info_arrived, self.bus),
+            MessageInput(self, UInt8, "thermal/ffc_state", self._ffc_arrived, self.bus),
+            MessageInput(self, TaskRequest, "task_request", self._tasks_arrived, self.bus, qos=latched_qos()),
+        ]
+        for port in (*self._small_inputs, *self._inputs):
+            port.open()
+
+    def deactivate(self) -> None:
+        """Close the inputs, finish the frame at work, count the rest."""
+        for port in (*self._inputs, *self._small_inputs):
+            port.close()
+        self._inputs, self._small_inputs = [], []
+        if self._jump_handle is not None:
+            self._jump_handle.unregister()
+            self._jump_handle = None
+        if self._pipeline is not None:
+            self._pipeline.stop()
+
+    def cleanup(self) -> None:
+        """Free the ladder and the topics."""
+        for timer in self._timers:
+            self.destroy_timer(timer)
+        self._timers = []
+        if self._ladder is not None:
+            self._ladder.close()
+            self._ladder = None
+        self._pipeline = None
+        for port in self._ports:
+            port.close()
+        self._ports = []
+        if self._diagnostics is not None:
+            self.destroy_publisher(self._diagnostics)
+            self._diagnostics = None
+        self._thermal_info = None
+        self._scaled = None
+        self._view_tone = None
+
+    def drain(self, timeout_s: float = 2.0) -> None:
+        """Wait until everything that arrived has been published or dropped (end of a replay)."""
+        if self._pipeline is not None:
+            self._pipeline.drain(timeout_s)
+
+    @property
+    def frames_waiting(self) -> int:
+        """Thermal frames between arrival and publication right now."""
+        totals = self.statistics.totals()
+        return totals[0] - totals[1] - sum(totals[2].values())
+
+    # ---- callbacks: they only enqueue -------------------------------------------------------
+
+    def _thermal_arrived(self, item: Received, arrival_ns: int) -> None:
+        pipeline = self._pipeline
+        self.statistics.thermal_in()
+        try:
+            image = parse_received(item, self.config.thermal_transport)
+        except EncodingError as error:
+            self.statistics.drop(f"malformed_{error.reason}")
+            self._log("warn", f"thermal message refused: {error}", key=f"thermal {error.reason}")
+            return
+        if pipeline is None:
+            self.statistics.drop("inactive")
+            return
+        pipeline.push_thermal(image, arrival_ns)
+
+    def _color_arrived(self, item: Received, arrival_ns: int) -> None:
+        self.statistics.color_in()
+        try:
+            image = parse_received(item, self.config.rgb_transport)
+        except EncodingError as error:
+            self.statistics.event(f"rgb_malformed_{error.reason}")
+            self._log("warn", f"RGB message refused: {error}", key=f"rgb {error.reason}")
+            return
+        if self._pipeline is not None:
+            self._pipeline.push_color(image, arrival_ns)
+
+    def _thermal_info_arrived(self, message: CameraInfo) -> None:
+        self._thermal_info = message
+
+    def _ffc_arrived(self, message: UInt8) -> None:
+        if self._pipeline is None:
+            return
+        if message.data not in {int(state) for state in FfcState}:
+            self._log("warn", f"thermal/ffc_state is {message.data}: 0 never, 1 imminent, 2 in progress, 3 complete")
+            return
+        self._pipeline.set_ffc(FfcState(message.data))
+
+    def _tasks_arrived(self, message: TaskRequest) -> None:
+        if self._pipeline is None:
+            return
+        try:
+            # on_demand has been resolved by the router: what it sends is what is demanded now.
+            if len(message.tasks) > 1:
+                policy = PolicyConfig("round_robin", tuple(message.tasks), tuple(message.weights))
+            else:
+                policy = PolicyConfig("fixed", tuple(message.tasks))
+            self._pipeline.set_tasks(policy)
+        except ValueError as error:
+            self._log("warn", f"task request refused: {error}")
+
+    def _clock_jumped(self, jump: Any) -> None:
+        if self._pipeline is None:
+            return
+        if jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
+            return
+        self._pipeline.reset("clock_jump")
+
+    # ---- publishing, on the worker thread ---------------------------------------------------
+
+    def _publish(self, result: FrameResult) -> None:
+        start = time.monotonic()
+        frame = result.frame.thermal
+        self._image_out.publish(encode(frame.data, result.encoding, frame.stamp_ns, frame.frame_id))
+        done = time.monotonic()
+        result.stage_ms["publish"] = (done - start) * 1e3
+        total_ms = done * 1e3 - result.arrival_ns * 1e-6
+        skew_s = result.pair.skew_ns * 1e-9 if result.pair.skew_ns is not None else None
+        self.statistics.frame_out(
+            result.frame.tier,
+            result.frame.tier_reason,
+            result.task,
+            {**result.stage_ms, "total": total_ms},
+            skew_s,
+        )
+        self._info_out.publish(self._output_info(result))
+        self._frame_info_out.publish(
+            frame_info(result, self.config.mode, self.statistics.totals(), total_ms)
+        )
+        if self.tap is not None:
+            self.tap(result)
+        if self._compressed_out.wanted and frame.data.dtype.itemsize <= 2:
+            self._compressed_out.publish(compress(frame.data, "png", frame.stamp_ns, frame.frame_id))
+        if self._view_out.wanted:
+            view = colorize(self._view_tone_curve(result).to_view8(frame.data), self.config.colormap)
+            self._view_out.publish(encode(view, "rgb8", frame.stamp_ns, frame.frame_id))
+
+    def _view_tone_curve(self, result: FrameResult) -> ToneCurve:
+        if self._view_tone is None:
+            self._view_tone = ToneCurve(
+                ToneConfig(mode=self.config.view_mode, time_constant_s=self.config.tone_time_constant)
+            )
+        self._view_tone.update(result.frame.thermal.data, result.frame.thermal.stamp_ns)
+        return self._view_tone
+
+    def _output_info(self, result: FrameResult) -> CameraInfo:
+        frame = result.frame.thermal
+        width, height = result.input_frame.size
+        # The driver's camera_info counts telemetry rows as image; the picture starts without them.
+        source = self._thermal_info
+        key = (id(source), width, height, result.scale)
+        if self._scaled is None or self._scaled[0] != key:
+            if source is None:
+                # An uncalibrated camera: size known, K zero, as sensor_msgs/CameraInfo prescribes.
+                model = CameraModel(width, height, frame_id=frame.frame_id)
+            else:
+                model = camera_model(source)
+                rows = self.config.telemetry_rows
+                if rows and model.height == height + rows and model.width == width:
+                    top = rows if self.config.telemetry_position == "header" else 0
+                    model = model.cropped(0, top, width, height)
+            self._scaled = (key, model.scaled(result.scale))
+        return camera_info(self._scaled[1], frame.stamp_ns, frame.frame_id)
+
+    # ---- once a second ----------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        for port in self._inputs:
+            port.refresh()
+        if self._pipeline is None or self._diagnostics is None:
+            return
+        array = enhancement_diagnostics(
+            node_name=self.get_fully_qualified_name(),
+            state=self.state_label,
+            config=self.config,
+            statistics=self.statistics.snapshot(),
+            ladder=self._ladder,
+            choice=self._choice,
+            pipeline=self._pipeline,
+            qos_problem=self._qos_problem,
+            stamp=self.get_clock().now().to_msg(),
+        )
+        for status in array.status:
+            if status.name.endswith("pairing") and status.level != b"\x00":
+                self._log("warn", status.message, key="pairing")
+        self._diagnostics.publish(array)
+
+    def _report_qos(self, text: str) -> None:
+        self._qos_problem = text
+        self._log("warn", text)
+
+    def _announce_choice(self) -> None:
+        if self._choice.reason:
+            self._log("warn", self._choice.reason)
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _steady_clock(self) -> Any:
+        # Diagnostics go on while simulated time stands still.
+        from rclpy.clock import Clock, ClockType
+
+        return Clock(clock_type=ClockType.STEADY_TIME)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node in a process of its own."""
+    return run_node(EnhancementNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""From the node's parameters to a quality ladder, with a word of why when it is not what was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thermal_enhance.enhancers.classical import ClassicalConfig, ClassicalEnhancer
+from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
+from thermal_enhance.enhancers.passthrough import PassthroughEnhancer
+from thermal_enhance.enhancers.registry import available_modes
+from thermal_enhance.nodes.enhancement_config import EnhancementConfig
+
+
+@dataclass(frozen=True)
+class LadderChoice:
+    """Which mode runs.
+
+    Attributes:
+        mode: the mode of the ladder's top tier.
+        reason: why it is not the one that was asked for; empty when it is.
+    """
+
+    mode: str
+    reason: str
+
+
+def make_ladder(config: EnhancementConfig) -> tuple[QualityLadder, LadderChoice]:
+    """The ladder for these parameters: an unavailable mode becomes classical, since a robot needs frames."""
+    choice = LadderChoice(config.mode, "")
+    if config.mode not in available_modes():
+        choice = LadderChoice(
+            "classical",
+            f"mode '{config.mode}' is not available in this version (available: "
+            f"{', '.join(available_modes())}): running classical instead",
+        )
+    elif config.model:
+        choice = LadderChoice(config.mode, f"mode '{config.mode}' has no models: model '{config.model}' is not used")
+    tiers: list = [PassthroughEnhancer()]
+    if choice.mode != "passthrough":
+        tiers.insert(
+            0,
+            ClassicalEnhancer(
+                ClassicalConfig(netd=config.netd, consistency_k=config.consistency_k, sampling=config.sampling)
+            ),
+        )
+    ladder = QualityLadder(
+        tiers,
+        LadderConfig(
+            deadline_s=config.deadline,
+            hang_timeout_s=config.hang_timeout,
+            pin=tiers[0].name if config.pin_tier else None,
+        ),
+    )
+    return ladder, choice
