@@ -1,0 +1,292 @@
+"""`thermal-enhance run`: the whole graph on real or simulated input, with a live table and a summary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.signals import SignalHandlerOptions
+
+from thermal_enhance import __version__
+from thermal_enhance.nodes.composition import load_node
+from thermal_enhance.nodes.enhancement_node import EnhancementNode
+from thermal_enhance.nodes.parameters import ParameterError
+from thermal_enhance.nodes.process import StopSignal, Suite, SuiteError, close_network
+from thermal_enhance.nodes.run_display import Display
+from thermal_enhance.nodes.run_picture import PictureTap
+from thermal_enhance.resources import ResourceError, resource
+
+STOP_S = 8.0
+"""How long a source may take to end before it is killed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What plays the cameras.
+
+    Attributes:
+        description: for people.
+        node: name of the node, empty for cameras that are there already.
+        parameters: its ROS parameters.
+        enhancement: parameters that this source suggests for the enhancement node.
+        sim_time: does the graph run on the source's clock?
+    """
+
+    description: str
+    node: str
+    parameters: dict[str, Any]
+    enhancement: dict[str, Any]
+    sim_time: bool = False
+
+
+def shared_clips() -> Path | None:
+    """The real clips that come with the project's data, where they are."""
+    checkout = Path(__file__).resolve().parents[3]
+    for base in (Path.cwd(), checkout):
+        path = base.parent / "shared" / "data" / "thermal_video"
+        if (path / "manifest.jsonl").is_file():
+            return path
+    return None
+
+
+def choose_source(options: argparse.Namespace) -> Source:
+    """The source that the options ask for, or the best one that is there.
+
+    Raises:
+        SuiteError: a named file or folder does not exist.
+    """
+    if options.bag:
+        if not Path(options.bag).exists():
+            raise SuiteError(f"--bag {options.bag}: there is no such file or folder")
+        parameters = {
+            "bag": str(Path(options.bag).resolve()),
+            "rate": float(options.rate or 1.0),
+            "loop": bool(options.loop),
+            "wait_for_subscribers": True,
+        }
+        return Source(f"bag {options.bag}", "replay_node", parameters, {}, sim_time=True)
+    if options.data:
+        if not Path(options.data).exists():
+            raise SuiteError(f"--data {options.data}: there is no such folder")
+        return _folder(Path(options.data), options, downscale=options.downscale or 1, enhancement={})
+    if options.source == "topics":
+        return Source("the cameras on thermal/image_raw and rgb/image_raw", "", {}, {})
+    clips = shared_clips() if options.source in ("auto", "clips") else None
+    if clips is not None:
+        # The clips are 640x480; a cheap camera has a quarter of that, and the original to compare with.
+        return _folder(clips, options, downscale=options.downscale or 4, enhancement={"scale": 4})
+    if options.source == "clips":
+        raise SuiteError("--source clips: ../shared/data/thermal_video is not there; use --data DIR or --source rig")
+    parameters = {"preset": options.preset, "seed": options.seed}
+    if options.rate:
+        parameters["thermal_rate"] = float(options.rate)
+    return Source(f"the simulated rig ({options.preset})", "camera_rig_node", parameters, {})
+
+
+def _folder(path: Path, options: argparse.Namespace, downscale: int, enhancement: dict[str, Any]) -> Source:
+    parameters = {
+        "data": str(path.resolve()),
+        "rate": float(options.rate or 0.0),
+        "downscale": downscale,
+        "loop": True,
+    }
+    return Source(f"{path} at 1/{downscale} size", "frame_folder_node", parameters, enhancement)
+
+
+def ros_arguments(parameters: dict[str, dict[str, Any]], files: list[str], sim_time: bool) -> list[str]:
+    """Command-line form of parameters by node, for rclpy.init or a child process."""
+    arguments = ["--ros-args"]
+    for file in files:
+        arguments += ["--params-file", file]
+    for node, values in parameters.items():
+        for name, value in values.items():
+            text = json.dumps(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+            arguments += ["-p", f"{node}:{name}:={text}"]
+    if sim_time:
+        arguments += ["-p", "use_sim_time:=true"]
+    return arguments
+
+
+def start_source(source: Source, report: Path) -> subprocess.Popen[bytes]:
+    """The source as a process of its own, as a camera driver is."""
+    command = [
+        sys.executable, "-m", "thermal_enhance.nodes.composition",
+        "--nodes", source.node, "--autostart", "true", "--report", str(report), "--exit-when-finished",
+        *ros_arguments({source.node: source.parameters}, [], False),
+    ]  # fmt: skip
+    # A group of its own: Ctrl-C reaches us, and we end the source in order.
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def stop_source(process: subprocess.Popen[bytes] | None) -> None:
+    """End the source; kill it when it does not."""
+    if process is None or process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What the source said that it published; empty when it could not say."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def summarise(
+    node: EnhancementNode, source: Source, report: dict[str, Any], options: argparse.Namespace, duration_s: float
+) -> dict[str, Any]:
+    """The content of summary.json."""
+    summary = node.statistics.snapshot()
+    published = report.get("published", {}).get("thermal")
+    summary["lost_in_transport"] = max(0, published - summary["frames_in"]) if published is not None else None
+    summary["source"] = {"description": source.description, **report}
+    summary["mode"] = node.config.mode
+    summary["duration_s"] = round(duration_s, 3)
+    summary["version"] = __version__
+    summary["machine"] = {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "rmw_profile": Path(os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE", "default")).name,
+    }
+    summary["accounted_for"] = summary["frames_in"] == summary["frames_out"] + sum(summary["dropped"].values())
+    return summary
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    result = argparse.ArgumentParser(
+        prog="thermal-enhance run",
+        description="Start cameras (or a stand-in), enhancement and task router over real ROS 2, and watch them.",
+    )
+    what = result.add_mutually_exclusive_group()
+    what.add_argument("--bag", metavar="FILE", help="play a rosbag2 (MCAP or sqlite3; a folder or a file in it)")
+    what.add_argument("--data", metavar="DIR", help="play folders or videos of thermal (and RGB) frames")
+    what.add_argument(
+        "--source",
+        choices=("auto", "clips", "rig", "topics"),
+        default="auto",
+        help="auto: real clips where they are, else the simulated rig; topics: cameras that already publish",
+    )
+    result.add_argument("--duration", type=float, default=30.0, help="seconds to run; 0 until Ctrl-C (default 30)")
+    result.add_argument("--mode", default=None, help="enhancement mode (default: classical)")
+    result.add_argument("--scale", type=int, choices=(0, 1, 2, 4, 8), default=None, help="output over input size; 0 auto")
+    result.add_argument("--downscale", type=int, choices=(1, 2, 4, 8), default=None, help="shrink --data first, as a cheap camera would")
+    result.add_argument("--rate", type=float, default=None, help="frames a second, or the factor of a bag's own speed")
+    result.add_argument("--loop", action="store_true", help="start the bag again at its end")
+    result.add_argument("--preset", default="default", help="cameras of the simulated rig")
+    result.add_argument("--seed", type=int, default=0, help="seed of the simulated rig")
+    result.add_argument("--params-file", action="append", default=[], metavar="YAML", help="ROS parameter file (repeatable)")
+    result.add_argument("--composed", action="store_true", help="put the source into the same process too")
+    result.add_argument("--out", type=Path, default=Path("out/run"), help="where picture and summary go (default out/run)")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status (0 after Ctrl-C too)."""
+    options = parser().parse_args(argv)
+    close_network()
+    stop = StopSignal()
+    try:
+        source = choose_source(options)
+        files = [str(resource("config", "cpu.yaml")), *options.params_file]
+    except (SuiteError, ResourceError) as error:
+        sys.stderr.write(f"thermal-enhance run: {error}\n")
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    enhancement = dict(source.enhancement)
+    enhancement.update({k: v for k, v in (("mode", options.mode), ("scale", options.scale)) if v is not None})
+    parameters = {"enhancement_node": enhancement}
+    composed = bool(options.composed and source.node)
+    if composed:
+        parameters[source.node] = source.parameters
+    rclpy.init(
+        args=ros_arguments(parameters, files, source.sim_time and not composed),
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    suite: Suite | None = None
+    child: subprocess.Popen[bytes] | None = None
+    status = 0
+    with tempfile.TemporaryDirectory(prefix="thermal_enhance_") as scratch:
+        report_file = Path(scratch) / "source.json"
+        try:
+            names = ["enhancement_node", "task_router_node"]
+            suite = Suite([load_node(name) for name in ([source.node, *names] if composed else names)])
+            node: EnhancementNode = suite.node(EnhancementNode)
+            picture = PictureTap(node)
+            suite.start()
+            if source.node and not composed:
+                child = start_source(source, report_file)
+            started = time.monotonic()
+            status = _watch(stop, options, node, child, suite, source, started)
+            duration_s = time.monotonic() - started
+            stop_source(child)
+            node.drain()
+            node.trigger_deactivate()
+            report = read_report(report_file)
+            summary = summarise(node, source, report, options, duration_s)
+            summary["picture"] = picture.write(options.out)
+            (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+            _say_goodbye(summary, options.out)
+        except (ParameterError, SuiteError, ResourceError) as error:
+            sys.stderr.write(f"thermal-enhance run: {error}\n")
+            status = 1
+        finally:
+            stop_source(child)
+            if suite is not None:
+                suite.stop()
+            rclpy.try_shutdown()
+    return status
+
+
+def _watch(
+    stop: StopSignal,
+    options: argparse.Namespace,
+    node: EnhancementNode,
+    child: subprocess.Popen[bytes] | None,
+    suite: Suite,
+    source: Source,
+    started: float,
+) -> int:
+    """Show the table until the time is up, the source ends, or somebody stops it."""
+    with Display(node, source.description, options.duration) as display:
+        while not stop.wait(0.25):
+            elapsed = time.monotonic() - started
+            display.update(elapsed)
+            if options.duration and elapsed >= options.duration:
+                return 0
+            if child is not None and child.poll() is not None:
+                if child.returncode != 0:
+                    sys.stderr.write(f"thermal-enhance run: the source ended with exit status {child.returncode}\n")
+                    return 1
+                return 0
+    return 0
+
+
+def _say_goodbye(summary: dict[str, Any], out: Path) -> None:
+    dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "none"
+    latency = summary["latency_ms"]
+    lines = [
+        f"{summary['frames_in']} frames in, {summary['frames_out']} out, dropped: {dropped}",
+        f"latency callback to publish: p50 {latency.get('p50', float('nan')):.1f} ms, "
+        f"p95 {latency.get('p95', float('nan')):.1f} ms, p99 {latency.get('p99', float('nan')):.1f} ms",
+        f"wrote {out / 'summary.json'}" + (f" and {out / summary['picture']}" if summary["picture"] else ""),
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
