@@ -30,7 +30,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": "thermal_enhance_pkg"},
     packages=find_packages("thermal_enhance_pkg"),
-    package_data={"thermal_enhance": ["py.typed"]},
+    package_data={"thermal_enhance": ["py.typed", "evaluation/traces/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/thermal_enhance"]),
         (SHARE, ["package.xml"]),
