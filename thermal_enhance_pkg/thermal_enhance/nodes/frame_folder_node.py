@@ -13,7 +13,7 @@ from thermal_enhance.imaging.encodings import encode
 from thermal_enhance.imaging.raw import RawImage
 from thermal_enhance.nodes.bus import LocalBus
 from thermal_enhance.nodes.clips import choose_clips, discover_clips
-from thermal_enhance.nodes.frame_source import FrameFolder
+from thermal_enhance.nodes.frame_source import FrameFolder, area_down
 from thermal_enhance.nodes.parameters import parameter
 from thermal_enhance.nodes.process import run_node
 from thermal_enhance.nodes.source import ScheduledFrame, SourceNode
@@ -92,6 +92,7 @@ class FrameFolderNode(SourceNode):
             data = folder.thermal_at(index)
             if data is None:
                 return None
+            data = area_down(data, folder.downscale)
             return encode(data, ENCODINGS[data.dtype.type], base_ns + round(due_s * 1e9), "thermal_camera")
 
         return make
