@@ -34,7 +34,17 @@ ALLOWED = {
     },
 }  # fmt: skip
 ROOT_HELPERS = {"resources"}
-NO_ROS = ["imaging", "metrics", "simulation", "pairing", "tasks", "runtime", "enhancers", "perception", "evaluation"]
+NO_ROS = [
+    "imaging",
+    "metrics",
+    "simulation",
+    "pairing",
+    "tasks",
+    "runtime",
+    "enhancers",
+    "perception",
+    "evaluation",
+]
 
 
 def imports_of(path: Path) -> set[str]:
@@ -90,7 +100,9 @@ def test_imports_without_ros_and_torch(room: str) -> None:
         f"for name in {names!r}:\n"
         "    importlib.import_module(name)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -108,7 +120,9 @@ def test_run_time_needs_no_torch() -> None:
         "import thermal_enhance.nodes.composition, thermal_enhance.nodes.enhancement_node\n"
         "import thermal_enhance.nodes.task_router_node, thermal_enhance.nodes.run_command\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     from importlib.metadata import requires
 

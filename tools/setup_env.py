@@ -107,11 +107,15 @@ def run(command: list[str], log: Path, env: dict[str, str] | None = None) -> Non
     with log.open("a", encoding="utf-8") as stream:
         stream.write(f"\n$ {' '.join(command)}\n")
         stream.flush()
-        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=env, check=False).returncode
+        code = subprocess.run(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=env, check=False
+        ).returncode
     if code != 0:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
-        raise SetupError(f"`{command[0]} {command[1] if len(command) > 1 else ''}` failed (exit {code}). "
-                         f"The end of {log}:\n{tail}")
+        raise SetupError(
+            f"`{command[0]} {command[1] if len(command) > 1 else ''}` failed (exit {code}). "
+            f"The end of {log}:\n{tail}"
+        )
 
 
 def make_venv(venv_dir: Path, log: Path, see_system: bool) -> Path:
@@ -125,7 +129,9 @@ def make_venv(venv_dir: Path, log: Path, see_system: bool) -> Path:
 
 def ask(python: Path, code: str) -> str:
     """What `code` prints when run by `python`."""
-    return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [str(python), "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def mend_wheel_cmake(python: Path, venv_dir: Path) -> None:
@@ -136,7 +142,9 @@ def mend_wheel_cmake(python: Path, venv_dir: Path) -> None:
     """
     include = ask(python, "import sysconfig; print(sysconfig.get_path('include'))")
     numpy_include = ask(python, "import numpy; print(numpy.get_include())")
-    baked = re.compile(r"/opt/python/cp3\d+-cp3\d+/(include/python3\.\d+|lib/python3\.\d+/site-packages/numpy/_?core/include)")
+    baked = re.compile(
+        r"/opt/python/cp3\d+-cp3\d+/(include/python3\.\d+|lib/python3\.\d+/site-packages/numpy/_?core/include)"
+    )
 
     def replace(match: re.Match[str]) -> str:
         return numpy_include if "numpy" in match.group(1) else include
@@ -157,8 +165,20 @@ def build_interfaces(python: Path, venv_dir: Path, log: Path, from_wheels: bool)
         env["LD_LIBRARY_PATH"] = str(venv_dir / "lib")
         env.pop("PYTHONPATH", None)
     build_dir = venv_dir / "build" / INTERFACES.name
-    run(["cmake", "-S", str(INTERFACES), "-B", str(build_dir), "-DBUILD_TESTING=OFF",
-         f"-DCMAKE_INSTALL_PREFIX={venv_dir}", f"-DPython3_EXECUTABLE={python}"], log, env)
+    run(
+        [
+            "cmake",
+            "-S",
+            str(INTERFACES),
+            "-B",
+            str(build_dir),
+            "-DBUILD_TESTING=OFF",
+            f"-DCMAKE_INSTALL_PREFIX={venv_dir}",
+            f"-DPython3_EXECUTABLE={python}",
+        ],
+        log,
+        env,
+    )
     run(["cmake", "--build", str(build_dir), "--parallel", str(os.cpu_count() or 2)], log, env)
     run(["cmake", "--install", str(build_dir)], log, env)
 
@@ -171,15 +191,26 @@ def setup(venv_dir: Path, groups: list[str]) -> None:
         return
     check_prerequisites()
     distro = os.environ.get("ROS_DISTRO")
-    print(f"Setting up {venv_dir} ({'ROS 2 ' + distro + ' from the system' if distro else 'ROS 2 Jazzy from wheels'}"
-          f", Python {platform.python_version()}); the first time takes a minute or two.")
+    ros = f"ROS 2 {distro} from the system" if distro else "ROS 2 Jazzy from wheels"
+    print(
+        f"Setting up {venv_dir} ({ros}, Python {platform.python_version()}); "
+        "the first time takes a minute or two."
+    )
     venv_dir.parent.mkdir(parents=True, exist_ok=True)
     log = venv_dir.parent / f"{venv_dir.name}-setup.log"
     log.write_text("")
     with step("virtual environment"):
         python = make_venv(venv_dir, log, see_system=distro is not None)
-    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
-           "-c", str(CONSTRAINTS / "python.txt")]
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "-c",
+        str(CONSTRAINTS / "python.txt"),
+    ]
     with step("build tools"):
         run([*pip, "setuptools"], log)
     if distro is None:
@@ -200,7 +231,9 @@ def main() -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where to put the environment")
-    parser.add_argument("--groups", default="dev", help="comma-separated extras (dev, ...); empty for run-time only")
+    parser.add_argument(
+        "--groups", default="dev", help="comma-separated extras (dev, ...); empty for run-time only"
+    )
     arguments = parser.parse_args()
     groups = [g for g in arguments.groups.split(",") if g]
     try:

@@ -22,7 +22,8 @@ def table(config_type: type) -> list[str]:
         if meta["choices"]:
             limits = ", ".join(f"`{choice}`" for choice in meta["choices"])
         elif meta["low"] is not None or meta["high"] is not None:
-            limits = f"{'' if meta['low'] is None else meta['low']} … {'' if meta['high'] is None else meta['high']}"
+            low, high = ("" if meta[key] is None else meta[key] for key in ("low", "high"))
+            limits = f"{low} … {high}"
         else:
             limits = ""
         kind = getattr(hints[field.name], "__name__", str(hints[field.name])) if hints[field.name] in (

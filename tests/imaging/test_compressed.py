@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from thermal_enhance.imaging.compressed import compress, decode_compressed
 from thermal_enhance.imaging.encodings import decode_color, decode_thermal
 from thermal_enhance.imaging.raw import CompressedImage, EncodingError

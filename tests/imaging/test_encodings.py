@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from thermal_enhance.imaging import encodings
 from thermal_enhance.imaging.encodings import (
     ENCODINGS,

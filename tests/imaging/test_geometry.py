@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from thermal_enhance.imaging.geometry import CameraModel, Roi
 
 scales = st.floats(0.25, 8)

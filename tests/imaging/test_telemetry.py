@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from thermal_enhance.imaging.frames import FfcState
 from thermal_enhance.imaging.telemetry import (
     LeptonTelemetry,

@@ -61,7 +61,9 @@ class NodeProcess:
         environment: dict[str, str] | None = None,
     ) -> None:
         command = [sys.executable, "-m", f"thermal_enhance.nodes.{module}"]
-        command += (["--autostart"] if module != "composition" else ["--autostart", "true"]) if autostart else []
+        command += (
+            (["--autostart"] if module != "composition" else ["--autostart", "true"]) if autostart else []
+        )
         if module == "composition" and not autostart:
             command += ["--autostart", "false"]
         command += arguments or []
@@ -105,6 +107,13 @@ class NodeProcess:
             if line.startswith("VmRSS"):
                 return int(line.split()[1])
         raise AssertionError("no VmRSS")
+
+    def handles_signals(self) -> bool:
+        """Does it catch SIGTERM? (Python by itself catches only SIGINT.)"""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+        return False
 
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
@@ -150,10 +159,18 @@ class Probe:
         return self._publishers[key]
 
     def send(
-        self, topic: str, array: np.ndarray, stamp_ns: int, encoding: str, frame_id: str = "cam", reliable: bool = True
+        self,
+        topic: str,
+        array: np.ndarray,
+        stamp_ns: int,
+        encoding: str,
+        frame_id: str = "cam",
+        reliable: bool = True,
     ) -> None:
         """Publish an image."""
-        self.publisher(topic, Image, reliable).publish(cdr.serialize_image(encode(array, encoding, stamp_ns, frame_id)))
+        self.publisher(topic, Image, reliable).publish(
+            cdr.serialize_image(encode(array, encoding, stamp_ns, frame_id))
+        )
 
     def listen(self, topic: str, message_type: type, qos: Any = 10) -> list[Any]:
         """Record a topic; returns the list that grows."""
@@ -175,7 +192,9 @@ class Probe:
     def subscribers(self, topic: str) -> int:
         return self.node.count_subscribers(self.node.resolve_topic_name(topic))
 
-    def wait_connected(self, topic: str = "thermal/image_raw", reliable: bool = True, timeout_s: float = 30.0) -> None:
+    def wait_connected(
+        self, topic: str = "thermal/image_raw", reliable: bool = True, timeout_s: float = 30.0
+    ) -> None:
         """Wait until the node under test subscribes to our publisher of `topic`."""
         publisher = self.publisher(topic, Image, reliable)
         wait_until(lambda: publisher.get_subscription_count() > 0, timeout_s, f"a subscription to {topic}")

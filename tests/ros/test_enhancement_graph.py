@@ -22,7 +22,9 @@ pytestmark = pytest.mark.ros
 
 
 def pixels(message: Image) -> np.ndarray:
-    dtype = {"mono8": np.uint8, "mono16": np.uint16, "16UC1": np.uint16, "32FC1": np.float32}[message.encoding]
+    dtype = {"mono8": np.uint8, "mono16": np.uint16, "16UC1": np.uint16, "32FC1": np.float32}[
+        message.encoding
+    ]
     return np.frombuffer(bytes(message.data), dtype).reshape(message.height, message.width)
 
 
@@ -79,7 +81,10 @@ def test_frames_keep_stamp_frame_units_and_block_means(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_encoding_out_is_encoding_in(tmp_path: Path, dtype: type) -> None:
     namespace = unique_namespace()
-    with Probe(namespace) as probe, NodeProcess("enhancement_node", namespace, tmp_path / "log", {"scale": 2}):
+    with (
+        Probe(namespace) as probe,
+        NodeProcess("enhancement_node", namespace, tmp_path / "log", {"scale": 2}),
+    ):
         images = probe.images()
         probe.wait_connected()
         stream(probe, 10, rate=20, thermal=lambda i: scene(i, dtype=dtype))
@@ -119,7 +124,10 @@ def _serialized(message: object) -> bytes:
 def test_outputs_cost_nothing_while_nobody_listens(tmp_path: Path) -> None:
     """Without a subscriber to it, the view is not even rendered: its latency stage is not there."""
     namespace = unique_namespace()
-    with Probe(namespace) as probe, NodeProcess("enhancement_node", namespace, tmp_path / "log", {"scale": 2}):
+    with (
+        Probe(namespace) as probe,
+        NodeProcess("enhancement_node", namespace, tmp_path / "log", {"scale": 2}),
+    ):
         infos = probe.infos()
         probe.wait_connected()
         stream(probe, 10, rate=20)

@@ -88,7 +88,10 @@ def test_stamps_jump_back(tmp_path: Path) -> None:
 
 def test_ffc_freeze_is_reported_and_frames_go_on(tmp_path: Path) -> None:
     namespace = unique_namespace()
-    with Probe(namespace) as probe, NodeProcess(NODE, namespace, tmp_path / "log", {**FAST, "drop_duplicates": True}):
+    with (
+        Probe(namespace) as probe,
+        NodeProcess(NODE, namespace, tmp_path / "log", {**FAST, "drop_duplicates": True}),
+    ):
         infos = probe.infos()
         probe.wait_connected()
         stream(probe, 20)
@@ -111,7 +114,13 @@ def test_corrupt_messages_are_counted_and_cost_nothing_else(tmp_path: Path) -> N
             Image(height=60, width=80, encoding="mono16", step=160),  # no data
             Image(height=60, width=80, encoding="mono16", step=10, data=bytes(600)),  # wrong step
             Image(height=0, width=0, encoding="mono16", step=0),
-            Image(height=4_000_000_000, width=4_000_000_000, encoding="mono16", step=4_000_000_000, data=bytes(8)),
+            Image(
+                height=4_000_000_000,
+                width=4_000_000_000,
+                encoding="mono16",
+                step=4_000_000_000,
+                data=bytes(8),
+            ),
             Image(height=60, width=80, encoding="no_such_encoding", step=160, data=bytes(9600)),
         ]
         sent = 0
@@ -195,7 +204,7 @@ def test_parameters_are_accepted_or_refused_with_a_reason(tmp_path: Path) -> Non
             ("mode", "magic", "magic"),
             ("colormap", "no_such_palette", "colormap"),
             ("thermal_units", "kelvin", "read-only"),
-            ("slop", "soon", "slop"),
+            ("slop", "soon", "DOUBLE"),
         ]:
             accepted, reason = probe.set_parameter(NODE, name, value)
             assert not accepted, (name, value)
@@ -238,7 +247,10 @@ def test_twenty_lifecycle_rounds_do_not_grow(tmp_path: Path) -> None:
         Transition.TRANSITION_DEACTIVATE,
         Transition.TRANSITION_CLEANUP,
     ]
-    with Probe(namespace) as probe, NodeProcess(NODE, namespace, tmp_path / "log", FAST, autostart=False) as node:
+    with (
+        Probe(namespace) as probe,
+        NodeProcess(NODE, namespace, tmp_path / "log", FAST, autostart=False) as node,
+    ):
         probe.wait_state(NODE, "unconfigured")
         sizes = []
         for i in range(20):
@@ -260,10 +272,12 @@ def test_twenty_lifecycle_rounds_do_not_grow(tmp_path: Path) -> None:
 @pytest.mark.parametrize("times", [1, 2])
 def test_sigint_exits_zero_in_any_state(tmp_path: Path, state: str, times: int) -> None:
     namespace = unique_namespace()
-    with Probe(namespace) as probe, NodeProcess(NODE, namespace, tmp_path / "log", FAST, autostart=False) as node:
+    with (
+        Probe(namespace) as probe,
+        NodeProcess(NODE, namespace, tmp_path / "log", FAST, autostart=False) as node,
+    ):
         if state == "starting":
-            # As soon as Python has loaded the node and its signal handler stands.
-            wait_until(lambda: probe.node.count_publishers("/rosout") > 1 or node.threads() > 3, 30, "start")
+            wait_until(node.handles_signals, 30, "the signal handler, which stands before ROS is initialised")
         else:
             probe.wait_state(NODE, "unconfigured")
             wanted = {

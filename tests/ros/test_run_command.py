@@ -27,7 +27,11 @@ def command(*arguments: str) -> list[str]:
 def run(tmp_path: Path, *arguments: str, timeout: float = 90) -> tuple[dict, str]:
     out = tmp_path / "out"
     done = subprocess.run(
-        command("run", "--out", str(out), *arguments), capture_output=True, text=True, timeout=timeout, check=False
+        command("run", "--out", str(out), *arguments),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -46,9 +50,13 @@ def write_frames(folder: Path, count: int = 12) -> Path:
         (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(count):
-        thermal = cv2.resize(rng.integers(3000, 5000, (12, 16)).astype(np.float32), (80, 60)).astype(np.uint16)
+        thermal = cv2.resize(rng.integers(3000, 5000, (12, 16)).astype(np.float32), (80, 60)).astype(
+            np.uint16
+        )
         cv2.imwrite(str(folder / "thermal" / f"{i:04d}.png"), np.roll(thermal, i, 1))
-        cv2.imwrite(str(folder / "rgb" / f"{i:04d}.png"), rng.integers(0, 255, (120, 160, 3)).astype(np.uint8))
+        cv2.imwrite(
+            str(folder / "rgb" / f"{i:04d}.png"), rng.integers(0, 255, (120, 160, 3)).astype(np.uint8)
+        )
     return folder
 
 

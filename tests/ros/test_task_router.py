@@ -27,7 +27,7 @@ SET_TASK = f"{ROUTER}/set_task"
 def graph(request: pytest.FixtureRequest, tmp_path: Path):
     """Enhancement and router, in one process or in two."""
     namespace = unique_namespace()
-    parameters = {"enhancement_node:scale": 2}
+    parameters = {"scale": 2}
     if request.param == "composed":
         with Probe(namespace) as probe, NodeProcess("composition", namespace, tmp_path / "log", parameters):
             probe.wait_connected()

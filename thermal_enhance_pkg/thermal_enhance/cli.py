@@ -25,9 +25,16 @@ COMMANDS = {
     "bench": Command("", "measure: bench transport | pairing | enhance"),
 }
 BENCHMARKS = {
-    "transport": Command("thermal_enhance.evaluation.bench_transport", "a camera pair to an enhanced frame, against a stock node"),
-    "pairing": Command("thermal_enhance.evaluation.bench_pairing", "our pair buffer against ApproximateTimeSynchronizer"),
-    "enhance": Command("thermal_enhance.evaluation.bench_enhance", "quality and time of the enhancers on the val splits"),
+    "transport": Command(
+        "thermal_enhance.evaluation.bench_transport",
+        "a camera pair to an enhanced frame, against a stock node",
+    ),
+    "pairing": Command(
+        "thermal_enhance.evaluation.bench_pairing", "our pair buffer against ApproximateTimeSynchronizer"
+    ),
+    "enhance": Command(
+        "thermal_enhance.evaluation.bench_enhance", "quality and time of the enhancers on the val splits"
+    ),
 }
 NEEDS_ROS = ("rclpy", "thermal_enhance_msgs", "sensor_msgs")
 
@@ -36,7 +43,9 @@ def usage(title: str, commands: dict[str, Command]) -> str:
     """The help text of a group of commands."""
     width = max(map(len, commands))
     rows = [f"  {name:<{width}}  {command.help}" for name, command in commands.items()]
-    return "\n".join([f"usage: {title} COMMAND [options]", "", *rows, "", f"`{title} COMMAND --help` tells the options."])
+    return "\n".join(
+        [f"usage: {title} COMMAND [options]", "", *rows, "", f"`{title} COMMAND --help` tells the options."]
+    )
 
 
 def dispatch(title: str, commands: dict[str, Command], argv: list[str]) -> int:

@@ -47,6 +47,7 @@ class EnhancedFrame:
         consistency_residual: max |area_down(output) - input|, in units.
         stage_ms: time by stage, milliseconds, in order of execution.
         extra: frames beyond the one asked for (interpolated ones), oldest first.
+        repaired: number of non-finite input pixels that were filled from their neighbours.
     """
 
     thermal: ThermalFrame
@@ -57,6 +58,7 @@ class EnhancedFrame:
     consistency_residual: float = 0.0
     stage_ms: dict[str, float] = field(default_factory=dict)
     extra: tuple[ThermalFrame, ...] = ()
+    repaired: int = 0
 
 
 @runtime_checkable

@@ -62,8 +62,7 @@ class ThermalFrame:
     def __post_init__(self) -> None:
         if self.data.ndim != 2 or self.data.dtype.type not in THERMAL_DTYPES:
             raise ValueError(
-                "a thermal frame is (H, W) uint8, uint16 or float32, "
-                f"not {self.data.shape} {self.data.dtype}"
+                f"a thermal frame is (H, W) uint8, uint16 or float32, not {self.data.shape} {self.data.dtype}"
             )
 
     @property
@@ -88,4 +87,6 @@ class ColorFrame:
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3 or self.data.shape[2] != 3 or self.data.dtype != np.uint8:
-            raise ValueError(f"a colour frame is (H, W, 3) uint8 RGB, not {self.data.shape} {self.data.dtype}")
+            raise ValueError(
+                f"a colour frame is (H, W, 3) uint8 RGB, not {self.data.shape} {self.data.dtype}"
+            )

@@ -33,10 +33,16 @@ class CameraRigConfig:
     thermal_rate: float = parameter(
         0.0, "Thermal frames a second; 0 for the preset's.", low=0.0, high=240.0, read_only=True
     )
-    rgb_rate: float = parameter(0.0, "RGB frames a second; 0 for the preset's.", low=0.0, high=240.0, read_only=True)
+    rgb_rate: float = parameter(
+        0.0, "RGB frames a second; 0 for the preset's.", low=0.0, high=240.0, read_only=True
+    )
     rgb: bool = parameter(True, "Is there an RGB camera?", read_only=True)
-    thermal_offset: float = parameter(0.0, "Error of the thermal stamps, seconds.", low=-5.0, high=5.0, read_only=True)
-    rgb_offset: float = parameter(0.0, "Error of the RGB stamps, seconds.", low=-5.0, high=5.0, read_only=True)
+    thermal_offset: float = parameter(
+        0.0, "Error of the thermal stamps, seconds.", low=-5.0, high=5.0, read_only=True
+    )
+    rgb_offset: float = parameter(
+        0.0, "Error of the RGB stamps, seconds.", low=-5.0, high=5.0, read_only=True
+    )
     rgb_dropout: float = parameter(0.0, "Share of RGB frames lost.", low=0.0, high=1.0, read_only=True)
     ffc_period: float = parameter(
         -1.0, "Seconds between shutter events; 0 none, negative for the preset's.", read_only=True
@@ -124,7 +130,11 @@ class CameraRigNode(SourceNode):
             raw = make(arrival.index)
             return dataclasses.replace(raw, stamp_ns=base_ns + arrival.stamp_ns)
 
-        ffc = int(rig.ffc_state(arrival.exposure_s)) if self.config.publish_ffc and stream == "thermal" else None
+        ffc = (
+            int(rig.ffc_state(arrival.exposure_s))
+            if self.config.publish_ffc and stream == "thermal"
+            else None
+        )
         return ScheduledFrame(stream, arrival.arrival_s, stamped, ffc)
 
 

@@ -58,11 +58,20 @@ def main(args: list[str] | None = None) -> int:
     """Run the container: `thermal_enhance_container --nodes a,b --autostart true --ros-args ...`."""
     arguments = list(sys.argv if args is None else ["thermal_enhance_container", *args])
     parser = argparse.ArgumentParser(prog="thermal_enhance_container", description=__doc__)
-    parser.add_argument("--nodes", default=",".join(DEFAULT_NODES), help=f"comma-separated: {', '.join(NODES)}")
     parser.add_argument(
-        "--autostart", type=parse_bool, nargs="?", const=True, default=True, help="configure and activate the nodes"
+        "--nodes", default=",".join(DEFAULT_NODES), help=f"comma-separated: {', '.join(NODES)}"
     )
-    parser.add_argument("--report", type=Path, help="write what the sources published to this JSON file at the end")
+    parser.add_argument(
+        "--autostart",
+        type=parse_bool,
+        nargs="?",
+        const=True,
+        default=True,
+        help="configure and activate the nodes",
+    )
+    parser.add_argument(
+        "--report", type=Path, help="write what the sources published to this JSON file at the end"
+    )
     parser.add_argument("--exit-when-finished", action="store_true", help="end when every source has ended")
     own = parser.parse_args(remove_ros_args(arguments)[1:])
     names = [name.strip() for name in own.nodes.split(",") if name.strip()]

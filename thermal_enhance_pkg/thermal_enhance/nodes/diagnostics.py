@@ -12,6 +12,9 @@ from thermal_enhance.nodes.enhancement_config import EnhancementConfig
 from thermal_enhance.nodes.ladders import LadderChoice
 from thermal_enhance.nodes.pipeline import EnhancementPipeline
 
+SETTLE_S = 5.0
+"""Nothing is called missing before the graph has had time to find it."""
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -55,7 +58,9 @@ def enhancement_diagnostics(
 Part = tuple[str, bytes, str, dict[str, Any]]
 
 
-def _input_status(state: str, config: EnhancementConfig, statistics: dict[str, Any], qos_problem: str) -> Part:
+def _input_status(
+    state: str, config: EnhancementConfig, statistics: dict[str, Any], qos_problem: str
+) -> Part:
     values = {
         "state": state,
         "frames_in": statistics["frames_in"],
@@ -70,7 +75,12 @@ def _input_status(state: str, config: EnhancementConfig, statistics: dict[str, A
     if state != "active":
         return "input", OK, f"node is {state}", values
     if statistics["frames_in"] == 0:
-        return "input", WARN, "no thermal frame has arrived yet: check the topic name and its remapping", values
+        return (
+            "input",
+            WARN,
+            "no thermal frame has arrived yet: check the topic name and its remapping",
+            values,
+        )
     if statistics["rates_hz"]["thermal"] == 0.0:
         return "input", ERROR, "thermal frames have stopped: check the thermal camera", values
     malformed = {k: v for k, v in statistics["dropped"].items() if k.startswith("malformed")}
@@ -86,9 +96,14 @@ def _pairing_status(
     ladder: QualityLadder | None,
     pipeline: EnhancementPipeline,
 ) -> Part:
-    values = {"paired": statistics["paired"], **{f"skew_ms_{k}": v for k, v in statistics["pair_skew_ms"].items()}}
+    values = {
+        "paired": statistics["paired"],
+        **{f"skew_ms_{k}": v for k, v in statistics["pair_skew_ms"].items()},
+    }
     if state != "active" or not config.use_rgb or ladder is None or not ladder.uses_rgb:
         return "pairing", OK, "RGB is not used", values
+    if statistics["active_s"] < SETTLE_S:
+        return "pairing", OK, "just started", values
     if statistics["rates_hz"]["rgb"] == 0.0:
         return "pairing", WARN, "no RGB frames: enhancing from thermal alone", values
     miss = pipeline.nearest_miss_ms
@@ -109,15 +124,22 @@ def _tier_status(statistics: dict[str, Any], ladder: QualityLadder | None, choic
     if ladder is None:
         return "tier", OK, "not configured", values
     report = ladder.status()
-    values.update({f"state_{tier}": text for tier, text in report.tiers.items()})
+    for tier in report.tiers:
+        values[f"state_{tier.name}"] = f"{tier.state} {tier.reason}".strip()
+        values[f"p95_ms_{tier.name}"] = f"{tier.p95_ms:.1f}"
+    disabled = [tier for tier in report.tiers if tier.state == "disabled"]
+    if disabled:
+        return "tier", ERROR, f"{disabled[0].name} is disabled: {disabled[0].reason}", values
     if choice.reason:
         return "tier", WARN, choice.reason, values
-    if report.current and report.current != report.top:
-        return "tier", WARN, f"running {report.current} instead of {report.top}: {report.reason}", values
-    return "tier", OK, f"running {report.top}", values
+    if report.reason:
+        return "tier", WARN, f"running {report.current}: {report.reason}", values
+    return "tier", OK, f"running {report.current or choice.mode}", values
 
 
-def _latency_status(config: EnhancementConfig, statistics: dict[str, Any], pipeline: EnhancementPipeline) -> Part:
+def _latency_status(
+    config: EnhancementConfig, statistics: dict[str, Any], pipeline: EnhancementPipeline
+) -> Part:
     latency = statistics["latency_ms"]
     values: dict[str, Any] = {f"total_ms_{k}": v for k, v in latency.items() if k != "by_stage"}
     for stage, numbers in latency.get("by_stage", {}).items():
@@ -134,7 +156,12 @@ def _latency_status(config: EnhancementConfig, statistics: dict[str, Any], pipel
     dropped = statistics["dropped"]
     late = dropped.get("superseded", 0) + dropped.get("stale", 0)
     if late > 0.05 * max(statistics["frames_in"], 1):
-        return "latency", WARN, f"{late} frames dropped for lack of time: lower scale, or choose a smaller mode", values
+        return (
+            "latency",
+            WARN,
+            f"{late} frames dropped for lack of time: lower scale, or choose a smaller mode",
+            values,
+        )
     return "latency", OK, f"p95 {latency.get('p95', float('nan')):.1f} ms from callback to publish", values
 
 

@@ -41,6 +41,13 @@ class EnhancementConfig:
     max_output_pixels: int = parameter(
         1_310_720, "Largest output, in pixels, that scale 0 may choose.", low=1024, high=268_435_456
     )
+    quality: str = parameter(
+        "fast",
+        "Effort of the classical tier: full, or fast (works on at most 640x480 and enlarges from there).",
+        choices=("fast", "full"),
+    )
+    denoise: bool = parameter(True, "Classical tier: smooth noise, within consistency_k times netd.")
+    destripe: bool = parameter(False, "Classical tier: remove row and column offsets, within the same bound.")
     task: str = parameter("", "Task whose prompt is used until a task router says otherwise; empty for none.")
     pin_tier: bool = parameter(
         False, "Always use the full tier, whatever it takes: no deadlines (evaluation, benchmarks)."
@@ -69,7 +76,10 @@ class EnhancementConfig:
         False, "Drop bit-identical repeats of a frame (a 9 Hz Lepton on 27 fps UVC sends each three times)."
     )
     freeze_after: float = parameter(
-        0.35, "Bit-identical frames for this long, seconds, mean that the shutter is closed (FFC).", low=0.05, high=10.0
+        0.35,
+        "Bit-identical frames for this long, seconds, mean that the shutter is closed (FFC).",
+        low=0.05,
+        high=10.0,
     )
     netd: float = parameter(
         0.0,
@@ -79,7 +89,10 @@ class EnhancementConfig:
         high=10_000.0,
     )
     consistency_k: float = parameter(
-        1.0, "Output may differ from the input by this many times netd after averaging down.", low=0.0, high=100.0
+        1.0,
+        "Output may differ from the input by this many times netd after averaging down.",
+        low=0.0,
+        high=100.0,
     )
     sampling: str = parameter(
         "area",
@@ -89,15 +102,26 @@ class EnhancementConfig:
 
     # The RGB camera and the pairing
     use_rgb: bool = parameter(True, "Use the RGB camera as a guide where the mode can.")
+    pair_always: bool = parameter(
+        False, "Subscribe and pair RGB even in a mode that does not look at it (recording, benchmarks)."
+    )
     slop: float = parameter(
-        0.04, "Largest time between a thermal and an RGB frame of a pair, seconds, inclusive.", low=0.0, high=5.0
+        0.04,
+        "Largest time between a thermal and an RGB frame of a pair, seconds, inclusive.",
+        low=0.0,
+        high=5.0,
     )
     max_wait: float = parameter(
-        -1.0, "Longest time a thermal frame waits for its RGB frame, seconds; negative: as long as slop.",
-        low=-1.0, high=5.0,
+        -1.0,
+        "Longest time a thermal frame waits for its RGB frame, seconds; negative: as long as slop.",
+        low=-1.0,
+        high=5.0,
     )
     rgb_offset: float = parameter(
-        0.0, "Added to RGB stamps to bring them into the thermal camera's clock, seconds.", low=-10.0, high=10.0
+        0.0,
+        "Added to RGB stamps to bring them into the thermal camera's clock, seconds.",
+        low=-10.0,
+        high=10.0,
     )
     synchronizer: str = parameter(
         "builtin",
@@ -126,7 +150,9 @@ class EnhancementConfig:
     # Viewing
     colormap: str = parameter(COLORMAP_DEFAULT, "Palette of thermal/enhanced/view.")
     view_mode: str = parameter(
-        "linear", "Tone curve of the view: linear percentiles, or local contrast.", choices=("linear", "local")
+        "linear",
+        "Tone curve of the view: linear percentiles, or local contrast.",
+        choices=("linear", "local"),
     )
     tone_time_constant: float = parameter(
         2.0, "How slowly the tone curve follows the scene, seconds.", low=0.0, high=600.0

@@ -29,8 +29,9 @@ from thermal_enhance.nodes.lifecycle import SuiteNode
 from thermal_enhance.nodes.messages import camera_info, camera_model, frame_info
 from thermal_enhance.nodes.pipeline import EnhancementPipeline, FrameResult
 from thermal_enhance.nodes.process import run_node
-from thermal_enhance.nodes.qos import latched_qos
+from thermal_enhance.nodes.qos import THERMAL_DEPTH, latched_qos
 from thermal_enhance.nodes.statistics import FrameStatistics
+from thermal_enhance.nodes.synchronizer import wants_rgb
 from thermal_enhance.nodes.throttle import ThrottledLog, node_logger
 from thermal_enhance.nodes.topics import (
     ImageInput,
@@ -44,8 +45,11 @@ from thermal_enhance.tasks.policy import PolicyConfig
 
 # Changing one of these needs another ladder; the rest is taken over by the running one.
 LADDER_PARAMETERS = frozenset(
-    {"mode", "model", "netd", "consistency_k", "sampling", "deadline", "hang_timeout", "pin_tier"}
-)
+    {
+        "mode", "model", "netd", "consistency_k", "sampling", "deadline", "hang_timeout", "pin_tier",
+        "quality", "denoise", "destripe", "use_rgb",
+    }
+)  # fmt: skip
 
 
 class EnhancementNode(SuiteNode):
@@ -142,23 +146,42 @@ class EnhancementNode(SuiteNode):
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
         )
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._clock_jumped)
-        common = {"bus": self.bus, "reliability": config.reliability, "report": self._report_qos}
-        self._inputs = [
-            ImageInput(self, "thermal/image_raw", self._thermal_arrived, transport=config.thermal_transport, **common),
-            ImageInput(self, "rgb/image_raw", self._color_arrived, transport=config.rgb_transport, **common),
-        ]
+        self._thermal_in = ImageInput(
+            self,
+            "thermal/image_raw",
+            self._thermal_arrived,
+            self.bus,
+            transport=config.thermal_transport,
+            reliability=config.reliability,
+            depth=THERMAL_DEPTH,
+            report=self._report_qos,
+        )
+        self._rgb_in = ImageInput(
+            self,
+            "rgb/image_raw",
+            self._color_arrived,
+            self.bus,
+            transport=config.rgb_transport,
+            reliability=config.reliability,
+            report=self._report_qos,
+        )
+        self._inputs = [self._thermal_in, self._rgb_in]
         self._small_inputs = [
             MessageInput(self, CameraInfo, "thermal/camera_info", self._thermal_info_arrived, self.bus),
             MessageInput(self, UInt8, "thermal/ffc_state", self._ffc_arrived, self.bus),
             MessageInput(self, TaskRequest, "task_request", self._tasks_arrived, self.bus, qos=latched_qos()),
         ]
-        for port in (*self._small_inputs, *self._inputs):
-            port.open()
+        for small in self._small_inputs:
+            small.open()
+        self._thermal_in.open()
+        self._open_rgb_if_wanted()
 
     def deactivate(self) -> None:
         """Close the inputs, finish the frame at work, count the rest."""
-        for port in (*self._inputs, *self._small_inputs):
+        for port in self._inputs:
             port.close()
+        for small in self._small_inputs:
+            small.close()
         self._inputs, self._small_inputs = [], []
         if self._jump_handle is not None:
             self._jump_handle.unregister()
@@ -196,6 +219,15 @@ class EnhancementNode(SuiteNode):
         totals = self.statistics.totals()
         return totals[0] - totals[1] - sum(totals[2].values())
 
+    def _open_rgb_if_wanted(self) -> None:
+        """Subscribe RGB only while a tier looks at it: a camera's RGB can hold up its thermal stream."""
+        if not self._inputs or self._ladder is None:
+            return
+        if wants_rgb(self.config, self._ladder.uses_rgb):
+            self._rgb_in.open()
+        else:
+            self._rgb_in.close()
+
     # ---- callbacks: they only enqueue -------------------------------------------------------
 
     def _thermal_arrived(self, item: Received, arrival_ns: int) -> None:
@@ -230,7 +262,9 @@ class EnhancementNode(SuiteNode):
         if self._pipeline is None:
             return
         if message.data not in {int(state) for state in FfcState}:
-            self._log("warn", f"thermal/ffc_state is {message.data}: 0 never, 1 imminent, 2 in progress, 3 complete")
+            self._log(
+                "warn", f"thermal/ffc_state is {message.data}: 0 never, 1 imminent, 2 in progress, 3 complete"
+            )
             return
         self._pipeline.set_ffc(FfcState(message.data))
 
@@ -272,9 +306,7 @@ class EnhancementNode(SuiteNode):
             skew_s,
         )
         self._info_out.publish(self._output_info(result))
-        self._frame_info_out.publish(
-            frame_info(result, self.config.mode, self.statistics.totals(), total_ms)
-        )
+        self._frame_info_out.publish(frame_info(result, self.config.mode, self.statistics.totals(), total_ms))
         if self.tap is not None:
             self.tap(result)
         if self._compressed_out.wanted and frame.data.dtype.itemsize <= 2:
@@ -315,6 +347,7 @@ class EnhancementNode(SuiteNode):
     def _tick(self) -> None:
         for port in self._inputs:
             port.refresh()
+        self._open_rgb_if_wanted()
         if self._pipeline is None or self._diagnostics is None:
             return
         array = enhancement_diagnostics(

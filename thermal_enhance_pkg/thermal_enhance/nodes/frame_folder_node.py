@@ -26,9 +26,13 @@ class FrameFolderConfig:
     """Parameters of the folder cameras; every field is a ROS parameter of the same name."""
 
     data: str = parameter(
-        "", "Folder with thermal/ and rgb/ frames, or with clips; those with RGB are preferred.", read_only=True
+        "",
+        "Folder with thermal/ and rgb/ frames, or with clips; those with RGB are preferred.",
+        read_only=True,
     )
-    rate: float = parameter(0.0, "Frames a second; 0 for each clip's own.", low=0.0, high=240.0, read_only=True)
+    rate: float = parameter(
+        0.0, "Frames a second; 0 for each clip's own.", low=0.0, high=240.0, read_only=True
+    )
     downscale: int = parameter(
         1, "Thermal frames are averaged down by this factor first, as a cheaper camera would see them.",
         low=1, high=16, read_only=True,

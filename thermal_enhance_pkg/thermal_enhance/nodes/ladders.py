@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thermal_enhance.enhancers.classical import ClassicalConfig, ClassicalEnhancer
+from thermal_enhance.enhancers.classical import ClassicalConfig
 from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
-from thermal_enhance.enhancers.passthrough import PassthroughEnhancer
-from thermal_enhance.enhancers.registry import available_modes
+from thermal_enhance.enhancers.registry import available_modes, build_ladder
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
 
 
@@ -34,21 +33,16 @@ def make_ladder(config: EnhancementConfig) -> tuple[QualityLadder, LadderChoice]
             f"{', '.join(available_modes())}): running classical instead",
         )
     elif config.model:
-        choice = LadderChoice(config.mode, f"mode '{config.mode}' has no models: model '{config.model}' is not used")
-    tiers: list = [PassthroughEnhancer()]
-    if choice.mode != "passthrough":
-        tiers.insert(
-            0,
-            ClassicalEnhancer(
-                ClassicalConfig(netd=config.netd, consistency_k=config.consistency_k, sampling=config.sampling)
-            ),
+        choice = LadderChoice(
+            config.mode, f"mode '{config.mode}' has no models: model '{config.model}' is not used"
         )
-    ladder = QualityLadder(
-        tiers,
-        LadderConfig(
-            deadline_s=config.deadline,
-            hang_timeout_s=config.hang_timeout,
-            pin=tiers[0].name if config.pin_tier else None,
-        ),
+    classical = ClassicalConfig(
+        netd=config.netd, consistency_k=config.consistency_k, sampling=config.sampling,
+        quality=config.quality, guided=config.use_rgb, denoise=config.denoise, destripe=config.destripe,
+    )  # fmt: skip
+    settings = LadderConfig(
+        deadline_s=config.deadline,
+        hang_timeout_s=config.hang_timeout,
+        pin=choice.mode if config.pin_tier else "",
     )
-    return ladder, choice
+    return build_ladder(choice.mode, classical, settings), choice

@@ -25,7 +25,7 @@ _TYPES: dict[Any, tuple[int, str]] = {
     float: (ParameterType.PARAMETER_DOUBLE, "a number with a decimal point (1.0, not 1)"),
     str: (ParameterType.PARAMETER_STRING, "a string"),
     list[str]: (ParameterType.PARAMETER_STRING_ARRAY, "a list of strings"),
-    list[float]: (ParameterType.PARAMETER_DOUBLE_ARRAY, "a list of numbers with decimal points"),
+    list[int]: (ParameterType.PARAMETER_INTEGER_ARRAY, "a list of integers"),
 }
 
 
@@ -96,7 +96,11 @@ def describe(config_type: type) -> list[tuple[str, ParameterDescriptor, Any]]:
                         step=0.0,
                     )
                 ]
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+        if field.default is not dataclasses.MISSING:
+            default = field.default
+        else:
+            assert field.default_factory is not dataclasses.MISSING
+            default = field.default_factory()
         described.append((field.name, descriptor, default))
     return described
 
@@ -171,12 +175,15 @@ def _declare(node: Node, name: str, descriptor: ParameterDescriptor, default: An
     try:
         if isinstance(default, list) and not default:
             # An empty list has no type of its own in rclpy.
-            kind = Parameter.Type.STRING_ARRAY
-            value = node.declare_parameter(name, kind, descriptor).value
+            value = node.declare_parameter(name, Parameter.Type(descriptor.type), descriptor).value
             return list(value) if value is not None else []
         value = node.declare_parameter(name, default, descriptor).value
     except InvalidParameterTypeException as error:
-        raise ParameterError(f"parameter {name} must be {expected}: change it in the params file ({error})") from None
+        raise ParameterError(
+            f"parameter {name} must be {expected}: change it in the params file ({error})"
+        ) from None
     except InvalidParameterValueException as error:
-        raise ParameterError(f"parameter {name} is out of range: {descriptor.description} ({error})") from None
+        raise ParameterError(
+            f"parameter {name} is out of range: {descriptor.description} ({error})"
+        ) from None
     return list(value) if isinstance(default, list) else value

@@ -282,11 +282,17 @@ class EnhancementPipeline:
             telemetry = parse_lepton(rows) if rows is not None else None
             telemetry_ffc = telemetry.ffc_state if telemetry is not None else None
         encoding = _encoding_of(raw)
-        units = default_units(encoding, data.dtype) if config.thermal_units == "auto" else Units(config.thermal_units)
+        units = (
+            default_units(encoding, data.dtype)
+            if config.thermal_units == "auto"
+            else Units(config.thermal_units)
+        )
         frame = ThermalFrame(data, units, raw.stamp_ns, raw.frame_id)
         self._watch_signature(frame, encoding)
 
-        event = self._shutter.update(data, raw.stamp_ns, self._external_ffc if telemetry_ffc is None else telemetry_ffc)
+        event = self._shutter.update(
+            data, raw.stamp_ns, self._external_ffc if telemetry_ffc is None else telemetry_ffc
+        )
         self._ffc_state = event.ffc_state
         if event.duplicate and config.drop_duplicates and not event.frozen:
             self._statistics.drop("duplicate")

@@ -58,6 +58,16 @@ class StopSignal:
     def _handle(self, _number: int, _frame: object) -> None:
         self._event.set()
 
+    @staticmethod
+    def ignore_further() -> None:
+        """From here on signals change nothing; call it when all that is left is to return.
+
+        The interpreter gives signals with a Python handler back their deadly default while it finalises,
+        and a second Ctrl-C would then turn a clean end into a crash.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
     def set(self) -> None:
         """Ask for the end."""
         self._event.set()
@@ -184,6 +194,7 @@ def run_process(
         if suite is not None:
             suite.stop()
         rclpy.try_shutdown()
+        stop.ignore_further()
     return status
 
 

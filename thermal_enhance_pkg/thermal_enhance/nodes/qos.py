@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -15,11 +21,17 @@ except ImportError:  # ROS 2 Humble
 RELIABILITY_CHOICES = ("match", "reliable", "best_effort")
 
 
-def image_qos(reliable: bool) -> QoSProfile:
-    """Depth 1: the newest image wins, nothing is queued."""
+THERMAL_DEPTH = 5
+"""Depth of the thermal input. Images larger than a UDP datagram arrive in fragments from a driver on the default
+transport; with depth 1 the next image pushes out one whose last fragment is being resent, and frames are lost
+(docs/benchmarks.md). Nothing is queued all the same: what arrives is taken at once and the newest wins."""
+
+
+def image_qos(reliable: bool, depth: int = 1) -> QoSProfile:
+    """Depth 1 by default: the newest image wins, nothing is queued."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
-        depth=1,
+        depth=depth,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.VOLATILE,
     )

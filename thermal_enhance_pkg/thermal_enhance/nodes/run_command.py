@@ -18,6 +18,7 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 
 from thermal_enhance import __version__
+from thermal_enhance.nodes.bags import BagError, BagReader
 from thermal_enhance.nodes.composition import load_node
 from thermal_enhance.nodes.enhancement_node import EnhancementNode
 from thermal_enhance.nodes.parameters import ParameterError
@@ -74,7 +75,7 @@ def choose_source(options: argparse.Namespace) -> Source:
             "loop": bool(options.loop),
             "wait_for_subscribers": True,
         }
-        return Source(f"bag {options.bag}", "replay_node", parameters, {}, sim_time=True)
+        return Source(f"bag {options.bag}", "replay_node", parameters, _units_of(options.bag), sim_time=True)
     if options.data:
         if not Path(options.data).exists():
             raise SuiteError(f"--data {options.data}: there is no such folder")
@@ -86,11 +87,27 @@ def choose_source(options: argparse.Namespace) -> Source:
         # The clips are 640x480; a cheap camera has a quarter of that, and the original to compare with.
         return _folder(clips, options, downscale=options.downscale or 4, enhancement={"scale": 4})
     if options.source == "clips":
-        raise SuiteError("--source clips: ../shared/data/thermal_video is not there; use --data DIR or --source rig")
+        raise SuiteError(
+            "--source clips: ../shared/data/thermal_video is not there; use --data DIR or --source rig"
+        )
     parameters = {"preset": options.preset, "seed": options.seed}
     if options.rate:
         parameters["thermal_rate"] = float(options.rate)
     return Source(f"the simulated rig ({options.preset})", "camera_rig_node", parameters, {})
+
+
+def _units_of(bag: str) -> dict[str, Any]:
+    """The thermal units that `thermal-enhance bag` wrote down, as a parameter; empty for other bags.
+
+    Raises:
+        SuiteError: the bag cannot be read.
+    """
+    try:
+        with BagReader(bag) as reader:
+            units = reader.custom_data.get("thermal_units")
+    except BagError as error:
+        raise SuiteError(str(error)) from None
+    return {"thermal_units": units} if units else {}
 
 
 def _folder(path: Path, options: argparse.Namespace, downscale: int, enhancement: dict[str, Any]) -> Source:
@@ -110,7 +127,13 @@ def ros_arguments(parameters: dict[str, dict[str, Any]], files: list[str], sim_t
         arguments += ["--params-file", file]
     for node, values in parameters.items():
         for name, value in values.items():
-            text = json.dumps(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+            text = (
+                json.dumps(value)
+                if isinstance(value, str)
+                else str(value).lower()
+                if isinstance(value, bool)
+                else str(value)
+            )
             arguments += ["-p", f"{node}:{name}:={text}"]
     if sim_time:
         arguments += ["-p", "use_sim_time:=true"]
@@ -149,7 +172,11 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def summarise(
-    node: EnhancementNode, source: Source, report: dict[str, Any], options: argparse.Namespace, duration_s: float
+    node: EnhancementNode,
+    source: Source,
+    report: dict[str, Any],
+    options: argparse.Namespace,
+    duration_s: float,
 ) -> dict[str, Any]:
     """The content of summary.json."""
     summary = node.statistics.snapshot()
@@ -165,7 +192,9 @@ def summarise(
         "cpus": os.cpu_count(),
         "rmw_profile": Path(os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE", "default")).name,
     }
-    summary["accounted_for"] = summary["frames_in"] == summary["frames_out"] + sum(summary["dropped"].values())
+    summary["accounted_for"] = summary["frames_in"] == summary["frames_out"] + sum(
+        summary["dropped"].values()
+    )
     return summary
 
 
@@ -176,7 +205,9 @@ def parser() -> argparse.ArgumentParser:
         description="Start cameras (or a stand-in), enhancement and task router over real ROS 2, and watch them.",
     )
     what = result.add_mutually_exclusive_group()
-    what.add_argument("--bag", metavar="FILE", help="play a rosbag2 (MCAP or sqlite3; a folder or a file in it)")
+    what.add_argument(
+        "--bag", metavar="FILE", help="play a rosbag2 (MCAP or sqlite3; a folder or a file in it)"
+    )
     what.add_argument("--data", metavar="DIR", help="play folders or videos of thermal (and RGB) frames")
     what.add_argument(
         "--source",
@@ -184,17 +215,33 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: real clips where they are, else the simulated rig; topics: cameras that already publish",
     )
-    result.add_argument("--duration", type=float, default=30.0, help="seconds to run; 0 until Ctrl-C (default 30)")
+    result.add_argument(
+        "--duration", type=float, default=30.0, help="seconds to run; 0 until Ctrl-C (default 30)"
+    )
     result.add_argument("--mode", default=None, help="enhancement mode (default: classical)")
-    result.add_argument("--scale", type=int, choices=(0, 1, 2, 4, 8), default=None, help="output over input size; 0 auto")
-    result.add_argument("--downscale", type=int, choices=(1, 2, 4, 8), default=None, help="shrink --data first, as a cheap camera would")
-    result.add_argument("--rate", type=float, default=None, help="frames a second, or the factor of a bag's own speed")
+    result.add_argument(
+        "--scale", type=int, choices=(0, 1, 2, 4, 8), default=None, help="output over input size; 0 auto"
+    )
+    result.add_argument(
+        "--downscale",
+        type=int,
+        choices=(1, 2, 4, 8),
+        default=None,
+        help="shrink --data first, as a cheap camera would",
+    )
+    result.add_argument(
+        "--rate", type=float, default=None, help="frames a second, or the factor of a bag's own speed"
+    )
     result.add_argument("--loop", action="store_true", help="start the bag again at its end")
     result.add_argument("--preset", default="default", help="cameras of the simulated rig")
     result.add_argument("--seed", type=int, default=0, help="seed of the simulated rig")
-    result.add_argument("--params-file", action="append", default=[], metavar="YAML", help="ROS parameter file (repeatable)")
+    result.add_argument(
+        "--params-file", action="append", default=[], metavar="YAML", help="ROS parameter file (repeatable)"
+    )
     result.add_argument("--composed", action="store_true", help="put the source into the same process too")
-    result.add_argument("--out", type=Path, default=Path("out/run"), help="where picture and summary go (default out/run)")
+    result.add_argument(
+        "--out", type=Path, default=Path("out/run"), help="where picture and summary go (default out/run)"
+    )
     return result
 
 
@@ -253,6 +300,7 @@ def main(argv: list[str] | None = None) -> int:
             if suite is not None:
                 suite.stop()
             rclpy.try_shutdown()
+            stop.ignore_further()
     return status
 
 
@@ -274,7 +322,9 @@ def _watch(
                 return 0
             if child is not None and child.poll() is not None:
                 if child.returncode != 0:
-                    sys.stderr.write(f"thermal-enhance run: the source ended with exit status {child.returncode}\n")
+                    sys.stderr.write(
+                        f"thermal-enhance run: the source ended with exit status {child.returncode}\n"
+                    )
                     return 1
                 return 0
     return 0

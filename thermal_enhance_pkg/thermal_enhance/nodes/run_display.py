@@ -60,7 +60,9 @@ class Display:
         clock = "" if elapsed_s is None else f"  {elapsed_s:5.1f} s"
         if elapsed_s is not None and self._duration_s:
             clock += f" of {self._duration_s:.0f}"
-        head = Text.assemble(("thermal_enhance ", "bold"), f"{self._node.config.mode}  input: {self._source}{clock}")
+        head = Text.assemble(
+            ("thermal_enhance ", "bold"), f"{self._node.config.mode}  input: {self._source}{clock}"
+        )
         rates = stats["rates_hz"]
         flow = Table(show_edge=False, pad_edge=False)
         for column in ("frames in", "out", "thermal Hz", "RGB Hz", "out Hz", "paired", "skew p95"):
@@ -74,7 +76,9 @@ class Display:
         for column in ("p50", "p95", "p99"):
             latency.add_column(column, justify="right")
         total = stats["latency_ms"]
-        latency.add_row(Text("callback to publish", "bold"), *(_number(total.get(k)) for k in ("p50", "p95", "p99")))
+        latency.add_row(
+            Text("callback to publish", "bold"), *(_number(total.get(k)) for k in ("p50", "p95", "p99"))
+        )
         for stage, values in total["by_stage"].items():
             latency.add_row(f"  {stage}", *(_number(values.get(k)) for k in ("p50", "p95", "p99")))
         rest = Table(show_header=False, show_edge=False, pad_edge=False)

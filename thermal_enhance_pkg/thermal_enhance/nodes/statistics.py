@@ -38,7 +38,9 @@ class _Rate:
         if len(recent) < 2:
             return 0.0
         # Up to now rather than to the last event, so that a stopped stream's rate falls to zero.
-        span = max(recent[-1] - recent[0], now - recent[0] - 1.5 * (recent[-1] - recent[0]) / (len(recent) - 1))
+        span = max(
+            recent[-1] - recent[0], now - recent[0] - 1.5 * (recent[-1] - recent[0]) / (len(recent) - 1)
+        )
         return (len(recent) - 1) / span if span > 0 else 0.0
 
 
@@ -128,6 +130,7 @@ class FrameStatistics:
             stages = {name: percentiles(values) for name, values in self._stages.items()}
             total = stages.pop("total", {})
             return {
+                "active_s": round(now - self._started, 3),
                 "frames_in": self._in,
                 "frames_out": self._out,
                 "interpolated_out": self._interpolated,

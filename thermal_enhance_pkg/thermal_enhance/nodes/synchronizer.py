@@ -66,6 +66,11 @@ class Synchronizer(Protocol):
         """Take over changed parameters."""
 
 
+def wants_rgb(config: EnhancementConfig, uses_rgb: bool) -> bool:
+    """Is RGB worth subscribing to and waiting for?"""
+    return config.pair_always or (config.use_rgb and uses_rgb)
+
+
 def pair_config(config: EnhancementConfig, uses_rgb: bool) -> PairConfig:
     """The pair buffer's settings for the node's parameters."""
     slop_ns = round(config.slop * 1e9)
@@ -74,7 +79,7 @@ def pair_config(config: EnhancementConfig, uses_rgb: bool) -> PairConfig:
         jump_ns=max(JUMP_NS, 3 * slop_ns),
         offset_ns=round(config.rgb_offset * 1e9),
         max_wait_ns=None if config.max_wait < 0 else round(config.max_wait * 1e9),
-        wait_for_color=config.use_rgb and uses_rgb,
+        wait_for_color=wants_rgb(config, uses_rgb),
     )
 
 

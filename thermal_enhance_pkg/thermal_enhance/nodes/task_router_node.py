@@ -43,8 +43,10 @@ class RouterConfig:
         choices=tuple(POLICIES),
     )
     tasks: list[str] = parameter([], "Tasks of the policy; empty: all of the task file (on_demand) or none.")
-    weights: list[float] = parameter([], "round_robin: frames in a row for each of tasks; empty: one each.")
-    tasks_file: str = parameter("", "Task file (YAML); empty for the one that comes with the package.", read_only=True)
+    weights: list[int] = parameter([], "round_robin: frames in a row for each of tasks; empty: one each.")
+    tasks_file: str = parameter(
+        "", "Task file (YAML); empty for the one that comes with the package.", read_only=True
+    )
     reliability: str = parameter(
         "match",
         "Reliability of the image subscription: match follows the enhancement node.",
@@ -101,12 +103,10 @@ class TaskRouterNode(SuiteNode):
     def _policy_of(config: RouterConfig, registry: TaskRegistry) -> PolicyConfig:
         for task in config.tasks:
             registry.get(task)  # raises on an unknown one
-        if any(weight != int(weight) or weight < 1 for weight in config.weights):
-            raise ValueError(f"weights are {config.weights}: use whole numbers of frames, 1.0 or more")
         tasks = tuple(config.tasks)
         if config.policy == "on_demand" and not tasks:
             tasks = tuple(registry.names)
-        return PolicyConfig(config.policy, tasks, tuple(int(weight) for weight in config.weights))
+        return PolicyConfig(config.policy, tasks, tuple(config.weights))
 
     def _set_task(self, request: SetTask.Request, response: SetTask.Response) -> SetTask.Response:
         from rclpy.parameter import Parameter
@@ -116,7 +116,7 @@ class TaskRouterNode(SuiteNode):
         values = [
             Parameter("policy", Parameter.Type.STRING, policy),
             Parameter("tasks", Parameter.Type.STRING_ARRAY, list(request.tasks)),
-            Parameter("weights", Parameter.Type.DOUBLE_ARRAY, [float(w) for w in request.weights]),
+            Parameter("weights", Parameter.Type.INTEGER_ARRAY, [int(weight) for weight in request.weights]),
         ]
         # Through the parameters, so that `ros2 param get` and this service never disagree.
         result = self.set_parameters_atomically(values)
@@ -146,7 +146,11 @@ class TaskRouterNode(SuiteNode):
         """Open the inputs and say which tasks are active."""
         self._inputs = [
             ImageInput(
-                self, "thermal/enhanced/image_raw", self._image_arrived, self.bus, reliability=self.config.reliability
+                self,
+                "thermal/enhanced/image_raw",
+                self._image_arrived,
+                self.bus,
+                reliability=self.config.reliability,
             ),
             MessageInput(self, CameraInfo, "thermal/enhanced/camera_info", self._info_arrived, self.bus),
             MessageInput(self, FrameInfo, "thermal/enhanced/info", self._frame_info_arrived, self.bus),
@@ -199,7 +203,11 @@ class TaskRouterNode(SuiteNode):
 
     def _announce(self) -> None:
         tasks, weights = self._active()
-        if self._sent is not None and (self._sent.policy, tuple(self._sent.tasks), tuple(self._sent.weights)) == (
+        if self._sent is not None and (
+            self._sent.policy,
+            tuple(self._sent.tasks),
+            tuple(self._sent.weights),
+        ) == (
             self.config.policy,
             tasks,
             weights,
@@ -262,9 +270,13 @@ class TaskRouterNode(SuiteNode):
     def _tick(self) -> None:
         self._inputs[0].refresh()
         tasks, _ = self._active()
-        level, text = (OK, ", ".join(tasks) or "none") if self._unmatched == 0 else (
-            WARN,
-            f"{self._unmatched} enhanced frames came without FrameInfo: is thermal/enhanced/info connected?",
+        level, text = (
+            (OK, ", ".join(tasks) or "none")
+            if self._unmatched == 0
+            else (
+                WARN,
+                f"{self._unmatched} enhanced frames came without FrameInfo: is thermal/enhanced/info there?",
+            )
         )
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()

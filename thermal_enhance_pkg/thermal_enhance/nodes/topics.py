@@ -45,6 +45,7 @@ class ImageInput:
         bus: in-process topics, used instead of DDS where the topic is published in this process.
         transport: "raw" or "compressed".
         reliability: "match", "reliable" or "best_effort".
+        depth: samples that the middleware keeps until they are taken.
         report: called with a sentence when a publisher is incompatible.
     """
 
@@ -56,8 +57,10 @@ class ImageInput:
         bus: LocalBus,
         transport: str = "raw",
         reliability: str = "match",
+        depth: int = 1,
         report: Callable[[str], None] = lambda _text: None,
     ) -> None:
+        self._depth = depth
         self._node = node
         self._receiver = receiver
         self._bus = bus
@@ -71,12 +74,14 @@ class ImageInput:
         self._unsubscribe: Callable[[], None] | None = None
 
     @property
-    def local(self) -> bool:
-        """Does it come from this process?"""
-        return self._unsubscribe is not None
+    def is_open(self) -> bool:
+        """Is it receiving?"""
+        return self._unsubscribe is not None or self._subscription is not None
 
     def open(self) -> None:
-        """Start receiving."""
+        """Start receiving; nothing happens if it is receiving already."""
+        if self.is_open:
+            return
         if self._bus.has_publisher(self.topic):
             self._unsubscribe = self._bus.subscribe(self.topic, self._receive)
             return
@@ -108,7 +113,7 @@ class ImageInput:
             CompressedImageMessage if self.transport == "compressed" else ImageMessage,
             self.topic,
             self._receive,
-            image_qos(reliable),
+            image_qos(reliable, self._depth),
             raw=True,
             event_callbacks=subscription_events(self.topic, self._report),
         )
@@ -169,10 +174,14 @@ class ImageOutput:
 class MessageOutput:
     """One output of small typed messages, to this process and to DDS."""
 
-    def __init__(self, node: LifecycleNode, message_type: type, topic: str, bus: LocalBus, qos: Any = None) -> None:
+    def __init__(
+        self, node: LifecycleNode, message_type: type, topic: str, bus: LocalBus, qos: Any = None
+    ) -> None:
         self._node = node
         self._bus = bus
-        self._publisher = node.create_lifecycle_publisher(message_type, topic, qos or image_qos(reliable=True))
+        self._publisher = node.create_lifecycle_publisher(
+            message_type, topic, qos or image_qos(reliable=True)
+        )
         self.topic = self._publisher.topic_name
         bus.advertise(self.topic)
 
