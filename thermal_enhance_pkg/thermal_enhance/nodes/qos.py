@@ -1,4 +1,4 @@
-"""Quality of service: inputs fit what the camera offers, outputs are reliable, a mismatch names its remedy."""
+"""Quality of service: inputs fit the camera, outputs are reliable, a mismatch names its remedy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RELIABILITY_CHOICES = ("match", "reliable", "best_effort")
 
 
 THERMAL_DEPTH = 5
-"""Depth of the thermal input. Images larger than a UDP datagram arrive in fragments from a driver on the default
-transport; with depth 1 the next image pushes out one whose last fragment is being resent, and frames are lost
-(docs/benchmarks.md). Nothing is queued all the same: what arrives is taken at once and the newest wins."""
+"""Depth of the thermal input. From a driver on the default transport, images larger than a datagram come in
+fragments; with depth 1 the next image pushes out one whose last fragment is being resent, and frames are
+lost (docs/benchmarks.md). Nothing is queued all the same: what arrives is taken at once, the newest wins."""
 
 
 def image_qos(reliable: bool, depth: int = 1) -> QoSProfile:

@@ -61,7 +61,7 @@ class ReplayConfig:
     )
     publish_clock: bool = parameter(True, "Publish /clock for nodes with use_sim_time.", read_only=True)
     clock_rate: float = parameter(100.0, "/clock messages a second.", low=1.0, high=1000.0, read_only=True)
-    topics: list[str] = parameter([], "Topics to play; empty for all.", read_only=True)  # noqa: RUF009
+    topics: list[str] = parameter([], "Topics to play; empty for all.", read_only=True)
     thermal_topic: str = parameter(
         "", "Image topic of the recording to publish as thermal/image_raw; empty to find it.", read_only=True
     )

@@ -202,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     result = argparse.ArgumentParser(
         prog="thermal-enhance run",
-        description="Start cameras (or a stand-in), enhancement and task router over real ROS 2, and watch them.",
+        description="Start cameras (or a stand-in), enhancement and task router on real ROS 2, and watch.",
     )
     what = result.add_mutually_exclusive_group()
     what.add_argument(

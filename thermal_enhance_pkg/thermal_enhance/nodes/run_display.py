@@ -68,8 +68,8 @@ class Display:
         for column in ("frames in", "out", "thermal Hz", "RGB Hz", "out Hz", "paired", "skew p95"):
             flow.add_column(column, justify="right")
         flow.add_row(
-            str(stats["frames_in"]), str(stats["frames_out"]), f"{rates['thermal']:.1f}", f"{rates['rgb']:.1f}",
-            f"{rates['out']:.1f}", str(stats["paired"]), _ms(stats["pair_skew_ms"].get("p95")),
+            str(stats["frames_in"]), str(stats["frames_out"]),
+            f"{rates['thermal']:.1f}", f"{rates['rgb']:.1f}", f"{rates['out']:.1f}", str(stats["paired"]), _ms(stats["pair_skew_ms"].get("p95")),
         )  # fmt: skip
         latency = Table(show_edge=False, pad_edge=False)
         latency.add_column("latency, ms")

@@ -39,7 +39,7 @@ class RouterConfig:
 
     policy: str = parameter(
         "on_demand",
-        "fixed: the one in tasks (empty: none); round_robin: all of tasks in turn; on_demand: those somebody listens to.",
+        "fixed: the one in tasks (empty: none); round_robin: tasks in turn; on_demand: those listened to.",
         choices=tuple(POLICIES),
     )
     tasks: list[str] = parameter([], "Tasks of the policy; empty: all of the task file (on_demand) or none.")
