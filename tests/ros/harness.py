@@ -59,6 +59,7 @@ class NodeProcess:
         arguments: list[str] | None = None,
         autostart: bool = True,
         environment: dict[str, str] | None = None,
+        ros_arguments: list[str] | None = None,
     ) -> None:
         command = [sys.executable, "-m", f"thermal_enhance.nodes.{module}"]
         command += (
@@ -67,7 +68,7 @@ class NodeProcess:
         if module == "composition" and not autostart:
             command += ["--autostart", "false"]
         command += arguments or []
-        command += ["--ros-args", "-r", f"__ns:={namespace}"]
+        command += ["--ros-args", "-r", f"__ns:={namespace}", *(ros_arguments or [])]
         for name, value in (parameters or {}).items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             command += ["-p", f"{name}:={text}"]
