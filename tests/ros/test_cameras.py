@@ -39,7 +39,9 @@ def test_camera(tmp_path: Path, camera: str) -> None:
         rate = 10.0
     with (
         Probe(namespace) as probe,
-        NodeProcess("composition", namespace, tmp_path / "log", parameters, arguments, ros_arguments=ros) as node,
+        NodeProcess(
+            "composition", namespace, tmp_path / "log", parameters, arguments, ros_arguments=ros
+        ) as node,
     ):
         images, infos, cameras = probe.images(), probe.infos(), probe.camera_infos()
         wait_until(lambda: len(infos) >= 1, 30, "the first frame")

@@ -21,19 +21,19 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("thermal_enhance_msgs", reason="the interface package is not built")
 
-from rclpy.context import Context  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from std_msgs.msg import String  # noqa: E402
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
 
-from thermal_enhance.imaging.raw import RawImage  # noqa: E402
-from thermal_enhance.nodes import cdr  # noqa: E402
-from thermal_enhance.nodes.bags import CAMERA_INFO, IMAGE, STRING, BagReader, BagWriter  # noqa: E402
-from thermal_enhance.nodes.bus import LocalBus  # noqa: E402
-from thermal_enhance.nodes.replay_node import ReplayNode  # noqa: E402
+from thermal_enhance.imaging.raw import RawImage
+from thermal_enhance.nodes import cdr
+from thermal_enhance.nodes.bags import CAMERA_INFO, IMAGE, STRING, BagReader, BagWriter
+from thermal_enhance.nodes.bus import LocalBus
+from thermal_enhance.nodes.replay_node import ReplayNode
 
 pytestmark = pytest.mark.ros
 

@@ -68,9 +68,12 @@ class Display:
         for column in ("frames in", "out", "thermal Hz", "RGB Hz", "out Hz", "paired", "skew p95"):
             flow.add_column(column, justify="right")
         flow.add_row(
-            str(stats["frames_in"]), str(stats["frames_out"]),
-            f"{rates['thermal']:.1f}", f"{rates['rgb']:.1f}", f"{rates['out']:.1f}", str(stats["paired"]), _ms(stats["pair_skew_ms"].get("p95")),
-        )  # fmt: skip
+            str(stats["frames_in"]),
+            str(stats["frames_out"]),
+            *(f"{rates[name]:.1f}" for name in ("thermal", "rgb", "out")),
+            str(stats["paired"]),
+            _ms(stats["pair_skew_ms"].get("p95")),
+        )
         latency = Table(show_edge=False, pad_edge=False)
         latency.add_column("latency, ms")
         for column in ("p50", "p95", "p99"):
