@@ -28,7 +28,7 @@ def pair(seed=0, height=480, width=640):
     return truth, ColorFrame(color)
 
 
-def request(truth, scale, color=None, dtype=np.float32, gain=1.0, offset=0.0, **more):
+def request(truth, scale, color=None, *, dtype=np.float32, gain=1.0, offset=0.0, **more):
     low = area_down(truth, scale) * gain + offset
     low = np.rint(low) if dtype != np.float32 else low
     frame = ThermalFrame(low.astype(dtype), Units.COUNTS, 123, "cam")
@@ -69,7 +69,7 @@ def test_better_than_bicubic_and_true_to_the_input(scale, quality):
 def test_units_change_nothing_but_units(dtype, gain, offset, rounding):
     truth, color = pair(1)
     reference = offline()(request(truth, 4, color))
-    result = offline()(request(truth, 4, color, dtype, gain, offset))
+    result = offline()(request(truth, 4, color, dtype=dtype, gain=gain, offset=offset))
     assert result.thermal.data.dtype == dtype
     assert (result.thermal.stamp_ns, result.thermal.frame_id, result.thermal.units) == (
         123,
@@ -133,7 +133,7 @@ def test_a_live_stream_locks_on():
 
 
 def test_noise_is_reduced_within_the_limit():
-    truth, _ = pair(6)
+    truth = cv2.GaussianBlur(pair(6)[0], (0, 0), 9)
     rng = np.random.default_rng(0)
     low = area_down(truth, 4) * 20 + 3000 + rng.normal(0, 30, (120, 160))
     frame = ThermalFrame(low.astype(np.uint16), Units.COUNTS)
@@ -144,7 +144,7 @@ def test_noise_is_reduced_within_the_limit():
     assert exact.consistency_residual <= 0.5
     assert denoised.consistency_residual <= 60.5
     aim = truth * 20 + 3000
-    assert error(denoised, aim) < 0.97 * error(exact, aim)
+    assert error(denoised, aim) < 0.85 * error(exact, aim)
     assert denoised.degradation > 0.2
     clean = ThermalFrame((area_down(truth, 4) * 20 + 3000).astype(np.uint16))
     assert ClassicalEnhancer()(EnhanceRequest(clean, scale=4)).degradation < 0.1

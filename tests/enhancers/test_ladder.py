@@ -201,7 +201,10 @@ def test_a_hung_tier_is_built_anew_once_and_then_disabled():
     gates = [threading.Event(), threading.Event()]
     built = []
 
+    permit = threading.Event()
+
     def factory():
+        permit.wait(20)
         fresh = Tier("model", isolated=True)
         fresh.gate = gates[1]
         built.append(fresh)
@@ -214,11 +217,10 @@ def test_a_hung_tier_is_built_anew_once_and_then_disabled():
     ladder.add_tier(model, factory=factory)
     assert ladder(ask()).tier_reason == "deadline"
     clock.now += 4.0
-    ladder(ask())
-    worker = ladder._rungs[0].worker
-    assert worker.wait_idle(5) or worker.busy
-    assert len(built) == 1
-    assert worker.wait_idle(5)
+    assert ladder(ask()).tier_reason == "busy"
+    assert status(ladder, "model").reason == "starting anew"
+    permit.set()
+    assert ladder._rungs[0].worker.wait_idle(5) and len(built) == 1
     clock.now += 1.0
     assert ladder(ask()).tier_reason == "deadline" and built[0].calls == 1
     clock.now += 4.0

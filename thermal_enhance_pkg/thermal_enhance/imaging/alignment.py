@@ -69,8 +69,8 @@ class AlignmentConfig:
     blend: float = 0.3
     max_jump: float = 0.02
     max_perspective: float = 0.3
-    trust_from: float = 4.5
-    trust_full: float = 7.0
+    trust_from: float = 4.0
+    trust_full: float = 6.0
     lost_after: int = 45
     skew_full_s: float = 0.02
     skew_zero_s: float = 0.3
