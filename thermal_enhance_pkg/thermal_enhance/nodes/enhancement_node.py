@@ -24,9 +24,9 @@ from thermal_enhance.imaging.tone import ToneConfig, ToneCurve
 from thermal_enhance.nodes.bus import LocalBus
 from thermal_enhance.nodes.diagnostics import enhancement_diagnostics
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
-from thermal_enhance.nodes.ladders import LadderChoice, make_ladder
+from thermal_enhance.nodes.ladders import FieldsOfView, LadderChoice, make_ladder
 from thermal_enhance.nodes.lifecycle import SuiteNode
-from thermal_enhance.nodes.messages import camera_info, camera_model, frame_info
+from thermal_enhance.nodes.messages import camera_info, camera_model, fields_of_view, frame_info
 from thermal_enhance.nodes.pipeline import EnhancementPipeline, FrameResult
 from thermal_enhance.nodes.process import run_node
 from thermal_enhance.nodes.qos import THERMAL_DEPTH, latched_qos
@@ -74,6 +74,8 @@ class EnhancementNode(SuiteNode):
         self._inputs: list[ImageInput] = []
         self._timers: list[Any] = []
         self._thermal_info: CameraInfo | None = None
+        self._rgb_info: CameraInfo | None = None
+        self._fields_of_view: FieldsOfView | None = None
         self._scaled: tuple[Any, CameraModel] | None = None
         self._view_tone: ToneCurve | None = None
         self._qos_problem = ""
@@ -99,14 +101,18 @@ class EnhancementNode(SuiteNode):
         if self._pipeline is None:
             return
         if names & LADDER_PARAMETERS:
-            ladder, self._choice = make_ladder(config)
-            self._announce_choice()
-            old = self._pipeline.set_ladder(ladder)
-            self._ladder = ladder
-            old.close()
+            self._replace_ladder(config)
         self._pipeline.configure(config)
         if names & {"view_mode", "tone_time_constant"}:
             self._view_tone = None
+
+    def _replace_ladder(self, config: EnhancementConfig) -> None:
+        assert self._pipeline is not None
+        ladder, self._choice = make_ladder(config, self._fields_of_view)
+        self._announce_choice()
+        old = self._pipeline.set_ladder(ladder)
+        self._ladder = ladder
+        old.close()
 
     # ---- lifecycle --------------------------------------------------------------------------
 
@@ -129,7 +135,7 @@ class EnhancementNode(SuiteNode):
             self._frame_info_out,
         ]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._ladder, self._choice = make_ladder(config)
+        self._ladder, self._choice = make_ladder(config, self._fields_of_view)
         self._announce_choice()
         self._pipeline = EnhancementPipeline(
             config, self._ladder, self._publish, self.statistics, self._now_ns, self._log
@@ -168,6 +174,7 @@ class EnhancementNode(SuiteNode):
         self._inputs = [self._thermal_in, self._rgb_in]
         self._small_inputs = [
             MessageInput(self, CameraInfo, "thermal/camera_info", self._thermal_info_arrived, self.bus),
+            MessageInput(self, CameraInfo, "rgb/camera_info", self._rgb_info_arrived, self.bus),
             MessageInput(self, UInt8, "thermal/ffc_state", self._ffc_arrived, self.bus),
             MessageInput(self, TaskRequest, "task_request", self._tasks_arrived, self.bus, qos=latched_qos()),
         ]
@@ -205,6 +212,8 @@ class EnhancementNode(SuiteNode):
             self.destroy_publisher(self._diagnostics)
             self._diagnostics = None
         self._thermal_info = None
+        self._rgb_info = None
+        self._fields_of_view = None
         self._scaled = None
         self._view_tone = None
 
@@ -257,6 +266,9 @@ class EnhancementNode(SuiteNode):
 
     def _thermal_info_arrived(self, message: CameraInfo) -> None:
         self._thermal_info = message
+
+    def _rgb_info_arrived(self, message: CameraInfo) -> None:
+        self._rgb_info = message
 
     def _ffc_arrived(self, message: UInt8) -> None:
         if self._pipeline is None:
@@ -347,6 +359,7 @@ class EnhancementNode(SuiteNode):
     def _tick(self) -> None:
         for port in self._inputs:
             port.refresh()
+        self._learn_fields_of_view()
         self._open_rgb_if_wanted()
         if self._pipeline is None or self._diagnostics is None:
             return
@@ -365,6 +378,16 @@ class EnhancementNode(SuiteNode):
             if status.name.endswith("pairing") and status.level != b"\x00":
                 self._log("warn", status.message, key="pairing")
         self._diagnostics.publish(array)
+
+    def _learn_fields_of_view(self) -> None:
+        """Once both cameras have said that they are calibrated, start the alignment from their optics."""
+        if self._fields_of_view is not None or self._pipeline is None:
+            return
+        views = [fields_of_view(info) for info in (self._thermal_info, self._rgb_info)]
+        if views[0] is None or views[1] is None:
+            return
+        self._fields_of_view = (views[0], views[1])
+        self._replace_ladder(self.config)
 
     def _report_qos(self, text: str) -> None:
         self._qos_problem = text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from thermal_enhance.enhancers.classical import ClassicalConfig
 from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
 from thermal_enhance.enhancers.registry import available_modes, build_ladder
+from thermal_enhance.imaging.alignment import AlignmentConfig
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
 
 
@@ -23,8 +24,19 @@ class LadderChoice:
     reason: str
 
 
-def make_ladder(config: EnhancementConfig) -> tuple[QualityLadder, LadderChoice]:
-    """The ladder for these parameters: an unavailable mode becomes classical, since a robot needs frames."""
+FieldsOfView = tuple[tuple[float, float], tuple[float, float]]
+"""(horizontal, vertical) of the thermal and of the RGB camera, degrees."""
+
+
+def make_ladder(
+    config: EnhancementConfig, fields_of_view: FieldsOfView | None = None
+) -> tuple[QualityLadder, LadderChoice]:
+    """The ladder for these parameters: an unavailable mode becomes classical, since a robot needs frames.
+
+    Args:
+        config: the node's parameters.
+        fields_of_view: of both cameras where they are calibrated: a better first guess of the alignment.
+    """
     choice = LadderChoice(config.mode, "")
     if config.mode not in available_modes():
         choice = LadderChoice(
@@ -36,7 +48,11 @@ def make_ladder(config: EnhancementConfig) -> tuple[QualityLadder, LadderChoice]
         choice = LadderChoice(
             config.mode, f"mode '{config.mode}' has no models: model '{config.model}' is not used"
         )
+    alignment = AlignmentConfig()
+    if fields_of_view is not None:
+        alignment = AlignmentConfig(thermal_fov_deg=fields_of_view[0], rgb_fov_deg=fields_of_view[1])
     classical = ClassicalConfig(
+        alignment=alignment,
         netd=config.netd, consistency_k=config.consistency_k, sampling=config.sampling,
         quality=config.quality, guided=config.use_rgb, denoise=config.denoise, destripe=config.destripe,
     )  # fmt: skip

@@ -53,6 +53,17 @@ def camera_model(info: CameraInfo) -> CameraModel:
     )
 
 
+def fields_of_view(info: CameraInfo | None) -> tuple[float, float] | None:
+    """(horizontal, vertical) field of view in degrees; None for an uncalibrated camera (K of zeros)."""
+    if info is None or info.k[0] <= 0 or info.k[4] <= 0 or not info.width or not info.height:
+        return None
+    angles = [
+        math.degrees(2 * math.atan(size / (2 * focal)))
+        for size, focal in ((info.width, info.k[0]), (info.height, info.k[4]))
+    ]
+    return (angles[0], angles[1]) if all(0 < angle < 170 for angle in angles) else None
+
+
 def camera_info(model: CameraModel, stamp_ns: int, frame_id: str) -> CameraInfo:
     """The CameraInfo message of a camera, stamped as its image."""
     message = CameraInfo()
