@@ -4,7 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-HERE = Path(__file__).parent
+# Resolved: `colcon build --symlink-install` runs a symlink to this file from its build folder.
+HERE = Path(__file__).resolve().parent
 SHARE = "share/thermal_enhance"
 
 
@@ -53,12 +54,12 @@ setup(
     entry_points={
         "console_scripts": [
             "thermal-enhance = thermal_enhance.cli:main",
-            "enhancement_node = thermal_enhance.nodes.enhancement_node:main",
-            "task_router_node = thermal_enhance.nodes.task_router_node:main",
-            "camera_rig_node = thermal_enhance.nodes.camera_rig_node:main",
-            "frame_folder_node = thermal_enhance.nodes.frame_folder_node:main",
-            "replay_node = thermal_enhance.nodes.replay_node:main",
-            "thermal_enhance_container = thermal_enhance.nodes.composition:main",
+            "enhancement_node = thermal_enhance.entry:enhancement_node",
+            "task_router_node = thermal_enhance.entry:task_router_node",
+            "camera_rig_node = thermal_enhance.entry:camera_rig_node",
+            "frame_folder_node = thermal_enhance.entry:frame_folder_node",
+            "replay_node = thermal_enhance.entry:replay_node",
+            "thermal_enhance_container = thermal_enhance.entry:container",
         ],
     },
 )

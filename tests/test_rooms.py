@@ -29,7 +29,7 @@ ALLOWED = {
     "training": BELOW_NODES,
     "evaluation": BELOW_NODES | {"nodes", "training"},
 }
-ROOT_HELPERS = {"resources"}
+ROOT_HELPERS = {"resources", "entry"}
 NO_ROS = [
     "imaging",
     "metrics",

@@ -61,7 +61,7 @@ class NodeProcess:
         environment: dict[str, str] | None = None,
         ros_arguments: list[str] | None = None,
     ) -> None:
-        command = [sys.executable, "-m", f"thermal_enhance.nodes.{module}"]
+        command = [sys.executable, "-m", "thermal_enhance.entry", module]
         command += (
             (["--autostart"] if module != "composition" else ["--autostart", "true"]) if autostart else []
         )
@@ -109,12 +109,13 @@ class NodeProcess:
                 return int(line.split()[1])
         raise AssertionError("no VmRSS")
 
-    def handles_signals(self) -> bool:
-        """Does it catch SIGTERM? (Python by itself catches only SIGINT.)"""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("SigCgt"):
-                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
-        return False
+    def holds_signals(self) -> bool:
+        """Is SIGTERM held back or handled? (From then on Ctrl-C must end the process in order.)"""
+        fields = dict(
+            line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        )
+        mask = int(fields["SigBlk"], 16) | int(fields["SigCgt"], 16)
+        return bool(mask >> (signal.SIGTERM - 1) & 1)
 
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))

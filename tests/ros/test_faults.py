@@ -277,7 +277,7 @@ def test_sigint_exits_zero_in_any_state(tmp_path: Path, state: str, times: int) 
         NodeProcess(NODE, namespace, tmp_path / "log", FAST, autostart=False) as node,
     ):
         if state == "starting":
-            wait_until(node.handles_signals, 30, "the signal handler, which stands before ROS is initialised")
+            wait_until(node.holds_signals, 30, "Python to be up; ROS is not even imported")
         else:
             probe.wait_state(NODE, "unconfigured")
             wanted = {

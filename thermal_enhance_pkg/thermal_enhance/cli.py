@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from thermal_enhance import __version__
+from thermal_enhance.entry import hold_signals
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,16 @@ class Command:
 
     module: str
     help: str
+    graceful: bool = False
+    """Does it end in order on Ctrl-C by itself? Then Ctrl-C waits until it can."""
 
 
 COMMANDS = {
-    "run": Command("thermal_enhance.nodes.run_command", "start the whole graph on real or simulated input"),
+    "run": Command(
+        "thermal_enhance.nodes.run_command", "start the whole graph on real or simulated input", True
+    ),
     "enhance": Command("thermal_enhance.enhancers.folder", "enhance image files or a video, without ROS"),
-    "replay": Command("thermal_enhance.nodes.replay_command", "play a rosbag2 on its own clock"),
+    "replay": Command("thermal_enhance.nodes.replay_command", "play a rosbag2 on its own clock", True),
     "bag": Command("thermal_enhance.nodes.bag_command", "write a rosbag2 from folders of frames"),
     "bench": Command("", "measure: bench transport | pairing | enhance"),
 }
@@ -59,6 +64,8 @@ def dispatch(title: str, commands: dict[str, Command], argv: list[str]) -> int:
         return 2
     if name == "bench" and commands is COMMANDS:
         return dispatch(f"{title} bench", BENCHMARKS, rest)
+    if commands[name].graceful:
+        hold_signals()
     try:
         module = importlib.import_module(commands[name].module)
     except ModuleNotFoundError as error:
@@ -69,7 +76,11 @@ def dispatch(title: str, commands: dict[str, Command], argv: list[str]) -> int:
             )
             return 1
         raise
-    return int(module.main(rest) or 0)
+    try:
+        return int(module.main(rest) or 0)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{title} {name}: interrupted\n")
+        return 130
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -54,6 +54,8 @@ class StopSignal:
         self._event = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
+        # `entry` held them back while this process was still importing.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
     def _handle(self, _number: int, _frame: object) -> None:
         self._event.set()

@@ -143,7 +143,7 @@ def ros_arguments(parameters: dict[str, dict[str, Any]], files: list[str], sim_t
 def start_source(source: Source, report: Path) -> subprocess.Popen[bytes]:
     """The source as a process of its own, as a camera driver is."""
     command = [
-        sys.executable, "-m", "thermal_enhance.nodes.composition",
+        sys.executable, "-m", "thermal_enhance.entry", "composition",
         "--nodes", source.node, "--autostart", "true", "--report", str(report), "--exit-when-finished",
         *ros_arguments({source.node: source.parameters}, [], False),
     ]  # fmt: skip
