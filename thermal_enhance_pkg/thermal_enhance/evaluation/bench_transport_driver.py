@@ -26,6 +26,7 @@ import numpy as np
 THERMAL_TOPIC = "thermal/image_raw"
 COLOR_TOPIC = "rgb/image_raw"
 ENHANCED_TOPIC = "thermal/enhanced/image_raw"
+INFO_TOPIC = "thermal/enhanced/info"
 MATCH_TIMEOUT_S = 15.0
 DRAIN_S = 1.0
 
@@ -147,8 +148,13 @@ def drive(
     rclpy.try_shutdown()
 
 
-def receive() -> None:
-    """Note the arrival time of every enhanced frame until standard input closes, then report them all."""
+def receive(info: bool = False) -> None:
+    """Note the arrival time of every enhanced frame until standard input closes, then report them all.
+
+    Args:
+        info: Also listen to the frames' FrameInfo and report the stamps of those that had an RGB partner,
+            and the node's own count of dropped frames by reason.
+    """
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.qos import QoSProfile
@@ -164,6 +170,17 @@ def receive() -> None:
         arrivals.append((stamp_of(cdr), now))
 
     node.create_subscription(Image, ENHANCED_TOPIC, on_frame, QoSProfile(depth=10), raw=True)
+    paired: list[int] = []
+    dropped: dict[str, int] = {}
+    if info:
+        from thermal_enhance_msgs.msg import FrameInfo
+
+        def on_info(message: Any) -> None:
+            dropped.update(zip(message.drop_reasons, (int(count) for count in message.drop_counts)))
+            if message.rgb_paired:
+                paired.append(message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec)
+
+        node.create_subscription(FrameInfo, INFO_TOPIC, on_info, QoSProfile(depth=10))
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     _emit("ready")
@@ -172,7 +189,7 @@ def receive() -> None:
             executor.spin_once(timeout_sec=0.1)
         except ExternalShutdownException:
             break
-    _emit("received", arrivals=arrivals)
+    _emit("received", arrivals=arrivals, paired=paired, dropped=dropped)
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
@@ -194,10 +211,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     driver.add_argument("--thermal", type=_size, default=(640, 512), metavar="WxH")
     driver.add_argument("--color", type=_size, default=(1920, 1080), metavar="WxH")
     driver.add_argument("--no-color-subscriber", action="store_true", help="do not wait for one")
-    ends.add_parser("receive", help="note the arrival of enhanced frames")
+    receiver = ends.add_parser("receive", help="note the arrival of enhanced frames")
+    receiver.add_argument("--info", action="store_true", help="also count frames that had an RGB partner")
     arguments = parser.parse_args(argv)
     if arguments.end == "receive":
-        receive()
+        receive(arguments.info)
     else:
         drive(
             arguments.rate,

@@ -237,10 +237,11 @@ class EnhancementPipeline:
             self._condition.wait(min(timeout + 2e-4, 0.5))
 
     def _newest(self, ready: list[FramePair]) -> list[FramePair]:
-        """The newest frame; the others too where one RGB frame released a burst that we can keep up with."""
+        """The newest frame; the others too where a resent fragment or an RGB frame released a burst that fits
+        into one frame period: then nothing is gained by losing them."""
         stream = self._stream
         burst_fits = stream.service_s * len(ready) <= stream.period_s
-        if len(ready) == 1 or (burst_fits and len(ready) <= 4):
+        if len(ready) == 1 or burst_fits:
             return ready
         self._statistics.drop("superseded", len(ready) - 1)
         return ready[-1:]

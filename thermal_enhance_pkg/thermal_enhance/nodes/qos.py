@@ -21,7 +21,7 @@ except ImportError:  # ROS 2 Humble
 RELIABILITY_CHOICES = ("match", "reliable", "best_effort")
 
 
-THERMAL_DEPTH = 5
+THERMAL_DEPTH = 10
 """Depth of the thermal input. From a driver on the default transport, images larger than a datagram come in
 fragments; with depth 1 the next image pushes out one whose last fragment is being resent, and frames are
 lost (docs/benchmarks.md). Nothing is queued all the same: what arrives is taken at once, the newest wins."""
