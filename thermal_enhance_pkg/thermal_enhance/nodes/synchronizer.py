@@ -10,6 +10,9 @@ from thermal_enhance.nodes.enhancement_config import EnhancementConfig
 from thermal_enhance.nodes.topics import ImageItem
 from thermal_enhance.pairing.buffer import PairBuffer, PairConfig, Stamped
 
+THERMAL_CAPACITY = 32
+"""Frames that may wait for RGB. What bounds the wait is its time; this only has to hold the bursts that a
+resent fragment releases, and a memory limit."""
 JUMP_NS = 500_000_000
 """A stamp this far behind the newest is a new timeline (a looped bag, a reset clock)."""
 
@@ -76,6 +79,7 @@ def pair_config(config: EnhancementConfig, uses_rgb: bool) -> PairConfig:
     slop_ns = round(config.slop * 1e9)
     return PairConfig(
         slop_ns=slop_ns,
+        thermal_capacity=THERMAL_CAPACITY,
         jump_ns=max(JUMP_NS, 3 * slop_ns),
         offset_ns=round(config.rgb_offset * 1e9),
         max_wait_ns=None if config.max_wait < 0 else round(config.max_wait * 1e9),
