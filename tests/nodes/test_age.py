@@ -37,3 +37,21 @@ def test_a_jump_of_the_clock_starts_anew() -> None:
     gauge = AgeGauge()
     gauge.update(100 * S, 100 * S, 0.0)
     assert gauge.update(0, 500 * S, 0.0) == pytest.approx(0.0)
+
+
+def test_a_clock_that_is_set_costs_a_few_frames_only() -> None:
+    gauge = AgeGauge()
+    ages = []
+    for i in range(60):
+        step = 20 * S if i >= 30 else 0
+        ages.append(gauge.update(i * S // 30, i * S // 30 + step + S // 50, 0.001))
+    assert sum(age > 0.5 for age in ages) <= 5
+    assert ages[-1] < 0.1
+
+
+def test_a_single_late_frame_is_late() -> None:
+    gauge = AgeGauge()
+    for i in range(10):
+        gauge.update(i * S // 30, i * S // 30 + S // 50, 0.0)
+    assert gauge.update(S, 2 * S, 0.0) == pytest.approx(1.0)
+    assert gauge.update(2 * S, 2 * S + S // 50, 0.0) == pytest.approx(0.02)

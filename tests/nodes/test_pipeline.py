@@ -17,8 +17,9 @@ from thermal_enhance.imaging.frames import FfcState
 from thermal_enhance.imaging.raw import RawImage
 from thermal_enhance.imaging.telemetry import LeptonTelemetry, encode_lepton
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
-from thermal_enhance.nodes.pipeline import EnhancementPipeline, FrameResult, choose_scale
+from thermal_enhance.nodes.pipeline import EnhancementPipeline, FrameResult
 from thermal_enhance.nodes.statistics import FrameStatistics
+from thermal_enhance.nodes.stream import choose_scale
 from thermal_enhance.tasks.policy import PolicyConfig
 
 MS = 1_000_000
@@ -277,3 +278,129 @@ def test_stopping_counts_what_waited() -> None:
 def test_automatic_scale_stays_within_the_limit(size: tuple[int, int], limit: int, scale: int) -> None:
     assert choose_scale(EnhancementConfig(scale=0, max_output_pixels=limit), size) == scale
     assert choose_scale(EnhancementConfig(scale=4, max_output_pixels=limit), size) == 4
+
+
+@pytest.mark.parametrize("jump_s", [-10.0, 10.0, -0.7, 3600.0])
+def test_a_clock_jump_of_any_size_blacks_nothing_out(jump_s: float) -> None:
+    rig = Rig(replace(CONFIG, max_age=0.3))
+    with rig:
+        for i in range(10):
+            rig.thermal(time.time_ns() + i)
+            rig.settle()
+        before = len(rig.results)
+        for i in range(20):
+            rig.thermal(time.time_ns() + round(jump_s * 1e9) + i)
+            rig.settle()
+    assert before == 10
+    # A clock that is set forward or back costs a few frames at most, until it is known for what it is.
+    assert len(rig.results) - before >= 15, rig.stats.totals()
+    assert rig.accounted()
+
+
+def test_drops_counted_by_pairing_survive_a_reset() -> None:
+    rig = Rig(replace(CONFIG, slop=0.2))
+    with rig:
+        rig.color(1 * MS)
+        rig.tier.gate.clear()
+        for stamp in (100, 100, 133, 120, 90):
+            rig.thermal(stamp * MS)
+        rig.pipeline.reset("clock_jump")
+        rig.tier.gate.set()
+        rig.settle()
+    assert rig.accounted(), rig.stats.totals()
+
+
+def test_an_abandoned_worker_publishes_nothing_more() -> None:
+    rig = Rig()
+    rig.pipeline.start()
+    rig.thermal(1 * MS)
+    rig.settle()
+    rig.tier.gate.clear()
+    rig.thermal(2 * MS)
+    time.sleep(0.05)
+    rig.pipeline.stop(timeout_s=0.05)
+    assert any("abandoned" in text for _, text in rig.log)
+    assert rig.accounted()
+    rig.pipeline.start()
+    rig.tier.gate.set()
+    time.sleep(0.1)
+    rig.thermal(3 * MS)
+    rig.settle()
+    rig.pipeline.stop()
+    assert [r.frame.thermal.stamp_ns for r in rig.results] == [1 * MS, 3 * MS]
+    assert rig.accounted()
+    assert sum(thread.name == "enhancement" for thread in threading.enumerate()) == 0
+
+
+def test_a_parameter_change_during_a_freeze_keeps_the_freeze() -> None:
+    still = np.arange(192, dtype=np.uint16).reshape(12, 16)
+    with Rig() as rig:
+        for i in range(1, 30):
+            rig.thermal(i * 30 * MS, still)
+            rig.settle()
+        assert rig.results[-1].ffc_state is FfcState.IN_PROGRESS
+        rig.pipeline.configure(replace(CONFIG, colormap="jet"))
+        rig.thermal(30 * 30 * MS, still)
+        rig.settle()
+        assert rig.results[-1].ffc_state is FfcState.IN_PROGRESS
+        rig.thermal(31 * 30 * MS, still + np.uint16(100))
+        rig.settle()
+    assert rig.results[-1].ffc_state is FfcState.COMPLETE
+    assert "ffc" in rig.tier.resets
+
+
+def test_a_new_ladder_is_used_from_the_next_frame_and_the_old_one_closed() -> None:
+    with Rig() as rig:
+        rig.thermal(1 * MS)
+        rig.settle()
+        other = Tier()
+        rig.pipeline.set_ladder(QualityLadder([other], LadderConfig(deadline_s=None)))
+        rig.thermal(2 * MS)
+        rig.settle()
+    assert (len(rig.tier.requests), len(other.requests)) == (1, 1)
+
+
+def test_rows_that_are_no_telemetry_are_named() -> None:
+    with Rig(replace(CONFIG, telemetry_rows=2)) as rig:
+        rig.thermal(1 * MS, np.full((20, 160), 29_000, np.uint16))
+        rig.settle()
+    assert any("telemetry" in text for level, text in rig.log if level == "warn")
+
+
+def test_eight_bits_are_no_temperature_whatever_the_parameter_says() -> None:
+    with Rig(replace(CONFIG, thermal_units="centikelvin")) as rig:
+        rig.thermal(1 * MS, np.zeros((12, 16), np.uint8), "mono8")
+        rig.settle()
+        rig.thermal(2 * MS, np.zeros((12, 16), np.uint16))
+        rig.settle()
+        rig.settle()
+    units = [r.input_frame.units.value for r in rig.results]
+    assert units == ["agc8", "centikelvin"]
+    assert any("gain control" in text for level, text in rig.log if level == "warn")
+
+
+def test_unknown_encodings_go_through_cv_bridge_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    from types import ModuleType
+
+    strange = RawImage(1 * MS, "cam", 2, 3, "64FC1", False, 24, bytes(48))
+    with Rig() as rig:
+        rig.stats.thermal_in()
+        rig.pipeline.push_thermal(strange, time.monotonic_ns())
+        rig.settle()
+    assert rig.stats.totals()[2] == {"malformed_unsupported_encoding": 1}
+
+    bridge = ModuleType("cv_bridge")
+
+    class CvBridge:
+        def imgmsg_to_cv2(self, message):
+            assert message.encoding == "64FC1"
+            return np.frombuffer(bytes(message.data), np.float64).reshape(2, 3).astype(np.float32)
+
+    bridge.CvBridge = CvBridge
+    monkeypatch.setitem(sys.modules, "cv_bridge", bridge)
+    with Rig() as rig:
+        rig.stats.thermal_in()
+        rig.pipeline.push_thermal(strange, time.monotonic_ns())
+        rig.settle()
+    assert rig.accounted()

@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (make setup)")
 pytest.importorskip("thermal_enhance_msgs", reason="needs the built interfaces (make setup)")
 
 from lifecycle_msgs.msg import Transition
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from tests.ros.harness import NodeProcess, Probe, color_scene, scene, stream, unique_namespace, wait_until
 from thermal_enhance.imaging.encodings import encode
@@ -72,14 +72,15 @@ def test_thermal_stops_and_resumes(tmp_path: Path) -> None:
         wait_until(lambda: from_time(images[-1].header.stamp) == again[-1], 10, "frames after the stop")
 
 
-def test_stamps_jump_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [10, 60])
+def test_stamps_jump_back(tmp_path: Path, seconds: int) -> None:
     namespace = unique_namespace()
-    with Probe(namespace) as probe, NodeProcess(NODE, namespace, tmp_path / "log", {**FAST, "max_age": 0.0}):
+    with Probe(namespace) as probe, NodeProcess(NODE, namespace, tmp_path / "log", FAST):
         images, infos = probe.images(), probe.infos()
         probe.wait_connected()
         now = time.time_ns()
         stream(probe, 20, start_ns=now, color=color_scene)
-        looped = stream(probe, 30, start_ns=now - 60_000_000_000, color=color_scene)
+        looped = stream(probe, 30, start_ns=now - seconds * 10**9, color=color_scene)
         wait_until(lambda: from_time(images[-1].header.stamp) == looped[-1], 10, "frames after the jump")
         after = [i for i in infos if from_time(i.header.stamp) in looped]
         assert len(after) >= 25
@@ -144,6 +145,24 @@ def test_corrupt_messages_are_counted_and_cost_nothing_else(tmp_path: Path) -> N
         assert "Traceback" not in node.output
 
 
+def test_unusable_camera_info_costs_no_frame(tmp_path: Path) -> None:
+    namespace = unique_namespace()
+    with Probe(namespace) as probe, NodeProcess(NODE, namespace, tmp_path / "log", FAST) as node:
+        infos, cameras = probe.infos(), probe.camera_infos()
+        probe.wait_connected()
+        broken = CameraInfo(width=80, height=60)
+        broken.k = [float("nan")] * 9
+        for _ in range(3):
+            probe.publisher("thermal/camera_info", CameraInfo).publish(broken)
+            time.sleep(0.1)
+        stream(probe, 15)
+        wait_until(lambda: len(infos) >= 10 and len(cameras) >= 10, 10, "frames with info")
+        assert last_counts(infos).get("error", 0) == 0
+        assert cameras[-1].k[0] == 0.0
+        assert cameras[-1].width == 160
+        assert "camera_info cannot be used" in node.output
+
+
 def test_all_nan_frame_passes_through(tmp_path: Path) -> None:
     namespace = unique_namespace()
     with Probe(namespace) as probe, NodeProcess(NODE, namespace, tmp_path / "log", FAST):
@@ -165,7 +184,7 @@ def test_qos_mismatch_is_reported_with_the_remedy(tmp_path: Path) -> None:
         probe.publisher("thermal/image_raw", Image, reliable=False)
         wait_until(lambda: "incompatible QoS" in node.output, 20, "the QoS warning in the log")
         wait_until(
-            lambda: any("best_effort" in text for _, text in messages(diagnostics, "input")), 10, "the remedy"
+            lambda: any("best_effort" in text for _, text in messages(diagnostics, "qos")), 10, "the remedy"
         )
 
 

@@ -57,8 +57,13 @@ class ApproximateTimeAdapter:
 
     @property
     def waiting(self) -> int:
-        """Thermal frames that wait."""
-        return len(self._pending)
+        """Thermal frames that wait, or are paired and not fetched yet."""
+        return len(self._pending) + len(self._ready)
+
+    @property
+    def rgb_drops(self) -> dict[str, int]:
+        """Not known: message_filters does not say."""
+        return {}
 
     @property
     def nearest_miss_ms(self) -> float | None:
@@ -79,6 +84,9 @@ class ApproximateTimeAdapter:
 
     def add_thermal(self, image: ImageItem, arrival_ns: int) -> None:
         """Take a thermal frame."""
+        if image.stamp_ns in self._pending:
+            self._drops["duplicate_stamp"] = self._drops.get("duplicate_stamp", 0) + 1
+            return
         self._pending[image.stamp_ns] = _envelope(image, arrival_ns)
         while len(self._pending) > QUEUE_SIZE:
             self._pending.popitem(last=False)
@@ -105,7 +113,7 @@ class ApproximateTimeAdapter:
 
     def reset(self, reason: str) -> int:
         """Forget everything; returns how many thermal frames were waiting."""
-        waiting = len(self._pending)
+        waiting = self.waiting
         self._pending.clear()
         self._ready.clear()
         for queue in self._synchronizer.queues:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -29,25 +30,58 @@ def status(name: str, level: bytes, message: str, values: dict[str, Any] | None 
     )
 
 
+@dataclass(frozen=True)
+class Recent:
+    """What happened in the last seconds: differences of two snapshots.
+
+    Attributes:
+        frames_in: thermal frames that arrived.
+        frames_out: frames published.
+        paired: of those, with RGB.
+        dropped: thermal frames dropped, by reason.
+    """
+
+    frames_in: int
+    frames_out: int
+    paired: int
+    dropped: dict[str, int]
+
+    @staticmethod
+    def between(before: dict[str, Any], now: dict[str, Any]) -> Recent:
+        """From an earlier snapshot to a later one of the same activation."""
+        dropped = {
+            reason: count - before["dropped"].get(reason, 0) for reason, count in now["dropped"].items()
+        }
+        return Recent(
+            now["frames_in"] - before["frames_in"],
+            now["frames_out"] - before["frames_out"],
+            now["paired"] - before["paired"],
+            {reason: count for reason, count in dropped.items() if count > 0},
+        )
+
+
 def enhancement_diagnostics(
+    *,
     node_name: str,
     state: str,
     config: EnhancementConfig,
     statistics: dict[str, Any],
+    recent: Recent,
     ladder: QualityLadder | None,
     choice: LadderChoice,
     pipeline: EnhancementPipeline,
-    qos_problem: str,
+    qos_problems: list[str],
     stamp: Any,
 ) -> DiagnosticArray:
     """The node's health, from the statistics of `FrameStatistics.snapshot`."""
     array = DiagnosticArray()
     array.header.stamp = stamp
     parts = [
-        _input_status(state, config, statistics, qos_problem),
-        _pairing_status(state, config, statistics, ladder, pipeline),
+        _input_status(state, statistics, recent),
+        ("qos", ERROR if qos_problems else OK, "; ".join(qos_problems) or "compatible", {}),
+        _pairing_status(state, config, statistics, recent, ladder, pipeline),
         _tier_status(statistics, ladder, choice),
-        _latency_status(config, statistics, pipeline),
+        _latency_status(config, statistics, recent, pipeline),
         _shutter_status(pipeline.ffc_state, statistics),
     ]
     for subject, level, message, values in parts:
@@ -58,9 +92,7 @@ def enhancement_diagnostics(
 Part = tuple[str, bytes, str, dict[str, Any]]
 
 
-def _input_status(
-    state: str, config: EnhancementConfig, statistics: dict[str, Any], qos_problem: str
-) -> Part:
+def _input_status(state: str, statistics: dict[str, Any], recent: Recent) -> Part:
     values = {
         "state": state,
         "frames_in": statistics["frames_in"],
@@ -70,8 +102,6 @@ def _input_status(
         **{f"dropped_{reason}": count for reason, count in statistics["dropped"].items()},
         **statistics["events"],
     }
-    if qos_problem:
-        return "input", ERROR, qos_problem, values
     if state != "active":
         return "input", OK, f"node is {state}", values
     if statistics["frames_in"] == 0:
@@ -83,9 +113,11 @@ def _input_status(
         )
     if statistics["rates_hz"]["thermal"] == 0.0:
         return "input", ERROR, "thermal frames have stopped: check the thermal camera", values
-    malformed = {k: v for k, v in statistics["dropped"].items() if k.startswith("malformed")}
+    malformed = {k: v for k, v in recent.dropped.items() if k.startswith("malformed")}
     if malformed:
         return "input", WARN, f"malformed thermal messages: {malformed}", values
+    if recent.dropped.get("error"):
+        return "input", ERROR, f"{recent.dropped['error']} frames lost to errors: see the log", values
     return "input", OK, f"thermal at {statistics['rates_hz']['thermal']:.1f} Hz", values
 
 
@@ -93,21 +125,24 @@ def _pairing_status(
     state: str,
     config: EnhancementConfig,
     statistics: dict[str, Any],
+    recent: Recent,
     ladder: QualityLadder | None,
     pipeline: EnhancementPipeline,
 ) -> Part:
     values = {
         "paired": statistics["paired"],
+        "alone": statistics["frames_out"] - statistics["paired"],
         **{f"skew_ms_{k}": v for k, v in statistics["pair_skew_ms"].items()},
+        **{f"rgb_dropped_{reason}": count for reason, count in pipeline.rgb_drops.items()},
     }
     if state != "active" or not config.use_rgb or ladder is None or not ladder.uses_rgb:
         return "pairing", OK, "RGB is not used", values
-    if statistics["active_s"] < SETTLE_S:
+    if statistics["active_s"] < SETTLE_S or recent.frames_out == 0:
         return "pairing", OK, "just started", values
     if statistics["rates_hz"]["rgb"] == 0.0:
         return "pairing", WARN, "no RGB frames: enhancing from thermal alone", values
     miss = pipeline.nearest_miss_ms
-    if miss is not None and statistics["paired"] < 0.5 * max(statistics["frames_out"], 1):
+    if miss is not None and recent.paired < 0.5 * recent.frames_out:
         return (
             "pairing",
             WARN,
@@ -115,7 +150,7 @@ def _pairing_status(
             "check the cameras' clocks, set rgb_offset, or raise slop",
             values,
         )
-    return "pairing", OK, f"{statistics['paired']} of {statistics['frames_out']} frames paired", values
+    return "pairing", OK, f"{recent.paired} of the last {recent.frames_out} frames paired", values
 
 
 def _tier_status(statistics: dict[str, Any], ladder: QualityLadder | None, choice: LadderChoice) -> Part:
@@ -138,14 +173,15 @@ def _tier_status(statistics: dict[str, Any], ladder: QualityLadder | None, choic
 
 
 def _latency_status(
-    config: EnhancementConfig, statistics: dict[str, Any], pipeline: EnhancementPipeline
+    config: EnhancementConfig, statistics: dict[str, Any], recent: Recent, pipeline: EnhancementPipeline
 ) -> Part:
     latency = statistics["latency_ms"]
     values: dict[str, Any] = {f"total_ms_{k}": v for k, v in latency.items() if k != "by_stage"}
     for stage, numbers in latency.get("by_stage", {}).items():
         values.update({f"{stage}_ms_{k}": v for k, v in numbers.items()})
     offset = pipeline.clock_offset_s
-    if offset is not None and not -0.05 <= offset <= max(config.max_age, 0.5):
+    stale = recent.dropped.get("stale", 0)
+    if offset is not None and not -0.05 <= offset <= 0.5:
         return (
             "latency",
             WARN,
@@ -153,16 +189,20 @@ def _latency_status(
             "use_sim_time for a replayed bag",
             values,
         )
-    dropped = statistics["dropped"]
-    late = dropped.get("superseded", 0) + dropped.get("stale", 0)
-    if late > 0.05 * max(statistics["frames_in"], 1):
+    if stale > 0.05 * max(recent.frames_in, 1):
+        late = f", on arrival at least {offset:.2f} s" if offset is not None else ""
         return (
             "latency",
             WARN,
-            f"{late} frames dropped for lack of time: lower scale, or choose a smaller mode",
+            f"{stale} of the last {recent.frames_in} frames were older than max_age "
+            f"({config.max_age:.2f} s){late}: raise max_age, or find what delays them",
             values,
         )
-    return "latency", OK, f"p95 {latency.get('p95', float('nan')):.1f} ms from callback to publish", values
+    superseded = recent.dropped.get("superseded", 0)
+    if superseded > 0.05 * max(recent.frames_in, 1):
+        text = f"{superseded} of the last {recent.frames_in} frames dropped for lack of time: "
+        return "latency", WARN, text + "lower scale, or choose a smaller mode", values
+    return "latency", OK, f"p95 {latency.get('p95') or float('nan'):.1f} ms from callback to publish", values
 
 
 def _shutter_status(state: FfcState, statistics: dict[str, Any]) -> Part:

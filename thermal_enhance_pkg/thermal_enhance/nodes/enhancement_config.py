@@ -83,8 +83,8 @@ class EnhancementConfig:
     )
     netd: float = parameter(
         0.0,
-        "Noise-equivalent temperature difference in units of the pixel values; 0 for one least significant "
-        "step of the encoding.",
+        "Noise-equivalent temperature difference in units of the pixel values; 0 if not known (the classical "
+        "tier then estimates the noise, see quality settings).",
         low=0.0,
         high=10_000.0,
     )
@@ -113,7 +113,7 @@ class EnhancementConfig:
     )
     max_wait: float = parameter(
         -1.0,
-        "Longest time a thermal frame waits for its RGB frame, seconds; negative: as long as slop.",
+        "Longest time a thermal frame waits for its RGB frame, seconds; negative: no longer than slop.",
         low=-1.0,
         high=5.0,
     )
@@ -142,7 +142,13 @@ class EnhancementConfig:
     )
     reliability: str = parameter(
         "match",
-        "Reliability of the image subscriptions: match follows the cameras.",
+        "Reliability of the thermal subscription: match follows the camera.",
+        choices=RELIABILITY_CHOICES,
+        read_only=True,
+    )
+    rgb_reliability: str = parameter(
+        "best_effort",
+        "Reliability of the RGB subscription; asking for lost RGB fragments again holds thermal frames up.",
         choices=RELIABILITY_CHOICES,
         read_only=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +18,14 @@ from thermal_enhance_msgs.msg import FrameInfo, TaskRequest
 from thermal_enhance.enhancers.ladder import QualityLadder
 from thermal_enhance.imaging.colormap import colorize, palette_names
 from thermal_enhance.imaging.encodings import compress, encode
-from thermal_enhance.imaging.frames import FfcState
+from thermal_enhance.imaging.frames import FfcState, Units
 from thermal_enhance.imaging.geometry import CameraModel
 from thermal_enhance.imaging.raw import EncodingError
 from thermal_enhance.imaging.tone import ToneConfig, ToneCurve
 from thermal_enhance.nodes.bus import LocalBus
-from thermal_enhance.nodes.diagnostics import enhancement_diagnostics
+from thermal_enhance.nodes.diagnostics import Recent, enhancement_diagnostics
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
-from thermal_enhance.nodes.ladders import FieldsOfView, LadderChoice, make_ladder
+from thermal_enhance.nodes.ladders import FieldsOfView, LadderChoice, ladder_config, make_ladder
 from thermal_enhance.nodes.lifecycle import SuiteNode
 from thermal_enhance.nodes.messages import camera_info, camera_model, fields_of_view, frame_info
 from thermal_enhance.nodes.pipeline import EnhancementPipeline, FrameResult
@@ -45,11 +46,12 @@ from thermal_enhance.tasks.policy import PolicyConfig
 
 # Changing one of these needs another ladder; the rest is taken over by the running one.
 LADDER_PARAMETERS = frozenset(
-    {
-        "mode", "model", "netd", "consistency_k", "sampling", "deadline", "hang_timeout", "pin_tier",
-        "quality", "denoise", "destripe", "use_rgb",
-    }
-)  # fmt: skip
+    {"mode", "model", "netd", "consistency_k", "sampling", "quality", "denoise", "destripe", "use_rgb"}
+)
+DEADLINE_PARAMETERS = frozenset({"deadline", "hang_timeout", "pin_tier"})
+HISTORY_S = 10
+"""Diagnostics judge the last seconds, so that a fault that is over does not stay on the board."""
+QOS_REPORT_S = 30.0
 
 
 class EnhancementNode(SuiteNode):
@@ -76,9 +78,10 @@ class EnhancementNode(SuiteNode):
         self._thermal_info: CameraInfo | None = None
         self._rgb_info: CameraInfo | None = None
         self._fields_of_view: FieldsOfView | None = None
-        self._scaled: tuple[Any, CameraModel] | None = None
+        self._scaled: tuple[CameraInfo | None, tuple[int, int], int, CameraModel] | None = None
         self._view_tone: ToneCurve | None = None
-        self._qos_problem = ""
+        self._qos_problems: dict[str, tuple[float, str]] = {}
+        self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_S)
         self._jump_handle: Any = None
         self._small_inputs: list[MessageInput] = []
         self._diagnostics: Any = None
@@ -94,6 +97,11 @@ class EnhancementNode(SuiteNode):
             return f"scale is {config.scale}: use 1, 2, 4 or 8, or 0 to choose automatically"
         if config.colormap not in palette_names():
             return f"colormap is '{config.colormap}': use one of {', '.join(palette_names())}"
+        if config.synchronizer == "approximate_time" and (not config.use_rgb or config.mode == "passthrough"):
+            return (
+                "synchronizer 'approximate_time' hands out pairs only, and without RGB there are none: "
+                "set use_rgb to true and mode to one that uses RGB, or synchronizer to 'builtin'"
+            )
         return ""
 
     def config_changed(self, config: EnhancementConfig, names: set[str]) -> None:
@@ -102,6 +110,9 @@ class EnhancementNode(SuiteNode):
             return
         if names & LADDER_PARAMETERS:
             self._replace_ladder(config)
+        elif names & DEADLINE_PARAMETERS and self._ladder is not None:
+            # The tiers, and what they have learned of the alignment, stay.
+            self._ladder.configure(ladder_config(config, self._choice))
         self._pipeline.configure(config)
         if names & {"view_mode", "tone_time_constant"}:
             self._view_tone = None
@@ -110,9 +121,8 @@ class EnhancementNode(SuiteNode):
         assert self._pipeline is not None
         ladder, self._choice = make_ladder(config, self._fields_of_view)
         self._announce_choice()
-        old = self._pipeline.set_ladder(ladder)
+        self._pipeline.set_ladder(ladder)
         self._ladder = ladder
-        old.close()
 
     # ---- lifecycle --------------------------------------------------------------------------
 
@@ -168,7 +178,7 @@ class EnhancementNode(SuiteNode):
             self._color_arrived,
             self.bus,
             transport=config.rgb_transport,
-            reliability=config.reliability,
+            reliability=config.rgb_reliability,
             report=self._report_qos,
         )
         self._inputs = [self._thermal_in, self._rgb_in]
@@ -185,11 +195,13 @@ class EnhancementNode(SuiteNode):
 
     def deactivate(self) -> None:
         """Close the inputs, finish the frame at work, count the rest."""
-        for port in self._inputs:
+        # Emptied first: the timer, on another thread, must not open again what is closed here.
+        inputs, self._inputs = self._inputs, []
+        for port in inputs:
             port.close()
         for small in self._small_inputs:
             small.close()
-        self._inputs, self._small_inputs = [], []
+        self._small_inputs = []
         if self._jump_handle is not None:
             self._jump_handle.unregister()
             self._jump_handle = None
@@ -221,12 +233,6 @@ class EnhancementNode(SuiteNode):
         """Wait until everything that arrived has been published or dropped (end of a replay)."""
         if self._pipeline is not None:
             self._pipeline.drain(timeout_s)
-
-    @property
-    def frames_waiting(self) -> int:
-        """Thermal frames between arrival and publication right now."""
-        totals = self.statistics.totals()
-        return totals[0] - totals[1] - sum(totals[2].values())
 
     def _open_rgb_if_wanted(self) -> None:
         """Subscribe RGB only while a tier looks at it: a camera's RGB can hold up its thermal stream."""
@@ -317,42 +323,85 @@ class EnhancementNode(SuiteNode):
             {**result.stage_ms, "total": total_ms},
             skew_s,
         )
-        self._info_out.publish(self._output_info(result))
-        self._frame_info_out.publish(frame_info(result, self.config.mode, self.statistics.totals(), total_ms))
+        # The frame is out: whatever goes wrong below costs what it concerns and nothing else.
+        self._attempt_extra("camera_info", lambda: self._info_out.publish(self._output_info(result)))
+        self._attempt_extra(
+            "info",
+            lambda: self._frame_info_out.publish(
+                frame_info(result, self.config.mode, self.statistics.totals(), total_ms)
+            ),
+        )
         if self.tap is not None:
             self.tap(result)
         if self._compressed_out.wanted and frame.data.dtype.itemsize <= 2:
-            self._compressed_out.publish(compress(frame.data, "png", frame.stamp_ns, frame.frame_id))
-        if self._view_out.wanted:
-            view = colorize(self._view_tone_curve(result).to_view8(frame.data), self.config.colormap)
-            self._view_out.publish(encode(view, "rgb8", frame.stamp_ns, frame.frame_id))
-
-    def _view_tone_curve(self, result: FrameResult) -> ToneCurve:
-        if self._view_tone is None:
-            self._view_tone = ToneCurve(
-                ToneConfig(mode=self.config.view_mode, time_constant_s=self.config.tone_time_constant)
+            self._attempt_extra(
+                "compressed",
+                lambda: self._compressed_out.publish(
+                    compress(frame.data, "png", frame.stamp_ns, frame.frame_id)
+                ),
             )
-        self._view_tone.update(result.frame.thermal.data, result.frame.thermal.stamp_ns)
-        return self._view_tone
+        if self._view_out.wanted:
+            self._attempt_extra("view", lambda: self._publish_view(result))
+
+    def _attempt_extra(self, name: str, publish: Callable[[], None]) -> None:
+        try:
+            publish()
+        except Exception as error:
+            self.statistics.event(f"{name}_failed")
+            self._log("error", f"thermal/enhanced {name} not published: {error}", key=f"extra {name}")
+
+    def _publish_view(self, result: FrameResult) -> None:
+        frame = result.frame.thermal
+        tone = self._view_tone
+        if tone is None:
+            fixed = (0.0, 255.0) if frame.units is Units.AGC8 else None
+            tone = self._view_tone = ToneCurve(
+                ToneConfig(
+                    mode=self.config.view_mode,
+                    time_constant_s=self.config.tone_time_constant,
+                    fixed_range=fixed,
+                )
+            )
+        # The input tells the range as well as the output does, and is much smaller.
+        tone.update(result.input_frame.data, frame.stamp_ns)
+        if tone.range is None:
+            return  # not one finite pixel yet
+        view = colorize(tone.to_view8(frame.data), self.config.colormap)
+        self._view_out.publish(encode(view, "rgb8", frame.stamp_ns, frame.frame_id))
 
     def _output_info(self, result: FrameResult) -> CameraInfo:
         frame = result.frame.thermal
-        width, height = result.input_frame.size
-        # The driver's camera_info counts telemetry rows as image; the picture starts without them.
-        source = self._thermal_info
-        key = (id(source), width, height, result.scale)
-        if self._scaled is None or self._scaled[0] != key:
-            if source is None:
-                # An uncalibrated camera: size known, K zero, as sensor_msgs/CameraInfo prescribes.
-                model = CameraModel(width, height, frame_id=frame.frame_id)
-            else:
-                model = camera_model(source)
-                rows = self.config.telemetry_rows
-                if rows and model.height == height + rows and model.width == width:
-                    top = rows if self.config.telemetry_position == "header" else 0
-                    model = model.cropped(0, top, width, height)
-            self._scaled = (key, model.scaled(result.scale))
-        return camera_info(self._scaled[1], frame.stamp_ns, frame.frame_id)
+        source, size = self._thermal_info, result.input_frame.size
+        known = self._scaled
+        if known is None or known[0] is not source or known[1:3] != (size, result.scale):
+            model = self._input_model(source, size, frame.frame_id)
+            known = self._scaled = (source, size, result.scale, model.scaled(result.scale))
+        return camera_info(known[3], frame.stamp_ns, frame.frame_id)
+
+    def _input_model(self, info: CameraInfo | None, size: tuple[int, int], frame_id: str) -> CameraModel:
+        """Intrinsics of the picture without telemetry rows; uncalibrated (K zero) where there are none."""
+        width, height = size
+        if info is None:
+            return CameraModel(width, height, frame_id=frame_id)
+        try:
+            model = camera_model(info)
+        except ValueError as error:
+            self._log("warn", f"thermal/camera_info cannot be used: {error}", key="camera_info")
+            return CameraModel(width, height, frame_id=frame_id)
+        rows = self.config.telemetry_rows
+        if rows and model.image_size == (width, height + rows):
+            # The driver counts its telemetry as picture.
+            top = rows if self.config.telemetry_position == "header" else 0
+            return model.cropped(0, top, width, height)
+        if model.image_size != (width, height):
+            self._log(
+                "warn",
+                f"thermal/camera_info is for {model.image_size[0]}x{model.image_size[1]}, the frames are "
+                f"{width}x{height}: it is rescaled; calibrate at the frames' own size",
+                key="camera_info size",
+            )
+            return model.resized(width, height)
+        return model
 
     # ---- once a second ----------------------------------------------------------------------
 
@@ -363,15 +412,20 @@ class EnhancementNode(SuiteNode):
         self._open_rgb_if_wanted()
         if self._pipeline is None or self._diagnostics is None:
             return
+        snapshot = self.statistics.snapshot()
+        if self._history and snapshot["active_s"] < self._history[-1]["active_s"]:
+            self._history.clear()
+        self._history.append(snapshot)
         array = enhancement_diagnostics(
             node_name=self.get_fully_qualified_name(),
             state=self.state_label,
             config=self.config,
-            statistics=self.statistics.snapshot(),
+            statistics=snapshot,
+            recent=Recent.between(self._history[0], snapshot),
             ladder=self._ladder,
             choice=self._choice,
             pipeline=self._pipeline,
-            qos_problem=self._qos_problem,
+            qos_problems=self._current_qos_problems(snapshot),
             stamp=self.get_clock().now().to_msg(),
         )
         for status in array.status:
@@ -381,17 +435,36 @@ class EnhancementNode(SuiteNode):
 
     def _learn_fields_of_view(self) -> None:
         """Once both cameras have said that they are calibrated, start the alignment from their optics."""
-        if self._fields_of_view is not None or self._pipeline is None:
+        signature = self._scaled[1] if self._scaled is not None else None
+        if self._fields_of_view is not None or signature is None or self._rgb_info is None:
             return
-        views = [fields_of_view(info) for info in (self._thermal_info, self._rgb_info)]
-        if views[0] is None or views[1] is None:
+        try:
+            thermal = fields_of_view(self._input_model(self._thermal_info, signature, ""))
+            color = fields_of_view(camera_model(self._rgb_info))
+        except ValueError as error:
+            self._log("warn", f"rgb/camera_info cannot be used: {error}", key="rgb camera_info")
             return
-        self._fields_of_view = (views[0], views[1])
-        self._replace_ladder(self.config)
+        if thermal is not None and color is not None:
+            self._fields_of_view = (thermal, color)
+            self._replace_ladder(self.config)
 
     def _report_qos(self, text: str) -> None:
-        self._qos_problem = text
+        topic = text.split(":", 1)[0]
+        self._qos_problems[topic] = (time.monotonic(), text)
         self._log("warn", text)
+
+    def _current_qos_problems(self, snapshot: dict[str, Any]) -> list[str]:
+        """Problems that are not over: an input's ends when it flows, an output's is shown for a while."""
+        now = time.monotonic()
+        flowing = set()
+        for port, stream in zip(self._inputs, ("thermal", "rgb")):
+            if snapshot["rates_hz"][stream] > 0:
+                flowing.add(port.topic)
+        inputs = {port.topic for port in self._inputs}
+        for topic, (when, _) in list(self._qos_problems.items()):
+            if topic in flowing or (topic not in inputs and now - when > QOS_REPORT_S):
+                del self._qos_problems[topic]
+        return [text for _, text in self._qos_problems.values()]
 
     def _announce_choice(self) -> None:
         if self._choice.reason:

@@ -56,9 +56,13 @@ def make_ladder(
         netd=config.netd, consistency_k=config.consistency_k, sampling=config.sampling,
         quality=config.quality, guided=config.use_rgb, denoise=config.denoise, destripe=config.destripe,
     )  # fmt: skip
-    settings = LadderConfig(
+    return build_ladder(choice.mode, classical, ladder_config(config, choice)), choice
+
+
+def ladder_config(config: EnhancementConfig, choice: LadderChoice) -> LadderConfig:
+    """Deadlines for these parameters."""
+    return LadderConfig(
         deadline_s=config.deadline,
         hang_timeout_s=config.hang_timeout,
         pin=choice.mode if config.pin_tier else "",
     )
-    return build_ladder(choice.mode, classical, settings), choice

@@ -53,13 +53,14 @@ def camera_model(info: CameraInfo) -> CameraModel:
     )
 
 
-def fields_of_view(info: CameraInfo | None) -> tuple[float, float] | None:
+def fields_of_view(model: CameraModel) -> tuple[float, float] | None:
     """(horizontal, vertical) field of view in degrees; None for an uncalibrated camera (K of zeros)."""
-    if info is None or info.k[0] <= 0 or info.k[4] <= 0 or not info.width or not info.height:
+    sent = model.delivered()
+    if sent.k[0] <= 0 or sent.k[4] <= 0:
         return None
     angles = [
         math.degrees(2 * math.atan(size / (2 * focal)))
-        for size, focal in ((info.width, info.k[0]), (info.height, info.k[4]))
+        for size, focal in ((sent.width, sent.k[0]), (sent.height, sent.k[4]))
     ]
     return (angles[0], angles[1]) if all(0 < angle < 170 for angle in angles) else None
 

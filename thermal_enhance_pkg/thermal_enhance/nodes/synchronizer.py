@@ -47,6 +47,10 @@ class Synchronizer(Protocol):
     def nearest_miss_ms(self) -> float | None:
         """Distance of the nearest RGB stamp for the last unpaired thermal frame, milliseconds."""
 
+    @property
+    def rgb_drops(self) -> dict[str, int]:
+        """RGB frames that served no thermal frame, by reason, since the start."""
+
     def add_thermal(self, image: ImageItem, arrival_ns: int) -> None:
         """Take a thermal frame."""
 
@@ -104,6 +108,11 @@ class BufferSynchronizer:
         """Distance of the nearest RGB stamp for the last unpaired thermal frame, milliseconds."""
         miss = self._buffer.nearest_miss_ns
         return None if miss is None else miss * 1e-6
+
+    @property
+    def rgb_drops(self) -> dict[str, int]:
+        """RGB frames that served no thermal frame, by reason, since the start."""
+        return self._buffer.color_drops
 
     def add_thermal(self, image: ImageItem, arrival_ns: int) -> None:
         """Take a thermal frame."""
