@@ -78,6 +78,17 @@ def check_prerequisites(needs_build: bool = True) -> None:
         raise SetupError(f"{header} is missing: `sudo apt-get install python3-dev`.")
 
 
+def check_target(venv_dir: Path) -> None:
+    """Raise SetupError when making the environment there would delete something that is not one."""
+    if not os.path.lexists(venv_dir) or (venv_dir / "pyvenv.cfg").is_file():
+        return
+    if not venv_dir.is_dir() or any(venv_dir.iterdir()):
+        raise SetupError(
+            f"{venv_dir} exists and is not a virtual environment: name another folder "
+            "(`make setup VENV=dir`) or remove it yourself."
+        )
+
+
 def fingerprint(groups: list[str], venv_dir: Path) -> str:
     """Hash of everything the environment is made from."""
     digest = hashlib.sha256()
@@ -189,6 +200,7 @@ def setup(venv_dir: Path, groups: list[str]) -> None:
     wanted = fingerprint(groups, venv_dir)
     if stamp.exists() and stamp.read_text() == wanted:
         return
+    check_target(venv_dir)
     check_prerequisites()
     distro = os.environ.get("ROS_DISTRO")
     ros = f"ROS 2 {distro} from the system" if distro else "ROS 2 Jazzy from wheels"
@@ -225,6 +237,11 @@ def setup(venv_dir: Path, groups: list[str]) -> None:
         build_interfaces(python, venv_dir, log, from_wheels=distro is None)
     stamp.write_text(wanted)
     print(f"Ready. Details are in {log}.")
+    if distro is not None:
+        print(
+            f"`make` finds the interfaces by itself; elsewhere: export LD_LIBRARY_PATH={venv_dir / 'lib'}:"
+            f"$LD_LIBRARY_PATH AMENT_PREFIX_PATH={venv_dir}:$AMENT_PREFIX_PATH"
+        )
 
 
 def main() -> int:

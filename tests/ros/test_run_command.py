@@ -67,6 +67,9 @@ def test_rig(tmp_path: Path, composed: bool) -> None:
     check(summary)
     assert summary["frames_in"] >= 30
     assert summary["paired"] > 0
+    assert summary["source"]["published"]["thermal"] >= summary["frames_in"]
+    if composed:
+        assert summary["lost_in_transport"] == 0
     picture = cv2.imread(str(tmp_path / "out" / "before_after.png"))
     assert picture is not None
     assert picture.shape[1] > picture.shape[0]
@@ -80,8 +83,8 @@ def test_folder_of_frames(tmp_path: Path) -> None:
     assert "frames in" in text
 
 
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_bag(tmp_path: Path, storage: str) -> None:
+@pytest.mark.parametrize(("storage", "extra"), [("mcap", []), ("sqlite3", []), ("mcap", ["--composed"])])
+def test_bag(tmp_path: Path, storage: str, extra: list[str]) -> None:
     data = write_frames(tmp_path / "data", 40)
     bag = tmp_path / "bag"
     made = subprocess.run(
@@ -90,10 +93,29 @@ def test_bag(tmp_path: Path, storage: str) -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    summary, _ = run(tmp_path, "--bag", str(bag), "--duration", "20")
+    summary, _ = run(tmp_path, "--bag", str(bag), "--duration", "20", *extra)
     check(summary)
+    assert summary["source"]["published"]["thermal"] == 40
     assert summary["frames_in"] >= 30
     assert summary["duration_s"] < 15, "the run ends with the bag"
+    if extra:
+        assert summary["lost_in_transport"] == 0, "frames in memory cannot get lost"
+
+
+def test_no_frame_no_latency(tmp_path: Path) -> None:
+    summary, text = run(tmp_path, "--source", "topics", "--duration", "1")
+    assert summary["frames_in"] == 0
+    assert summary["lost_in_transport"] is None
+    assert summary["latency_ms"] == {"p50": None, "p95": None, "p99": None, "by_stage": {}}
+    assert "p50 -, p95 -, p99 -" in text
+
+
+def test_broken_picture_costs_no_summary(tmp_path: Path) -> None:
+    # A folder in the picture's place: it cannot be written.
+    (tmp_path / "out" / "before_after.png" / "x").mkdir(parents=True)
+    summary, _ = run(tmp_path, "--source", "rig", "--duration", "3", "--composed")
+    check(summary)
+    assert summary["picture"] is None
 
 
 @pytest.mark.parametrize("times", [1, 2])

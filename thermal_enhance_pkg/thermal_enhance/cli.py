@@ -41,7 +41,18 @@ BENCHMARKS = {
         "thermal_enhance.evaluation.bench_enhance", "quality and time of the enhancers on the val splits"
     ),
 }
-NEEDS_ROS = ("rclpy", "thermal_enhance_msgs", "sensor_msgs")
+NEEDS_ROS = (
+    "rclpy", "thermal_enhance_msgs", "builtin_interfaces", "diagnostic_msgs", "lifecycle_msgs",
+    "rcl_interfaces", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs",
+)  # fmt: skip
+PIP_NAMES = {
+    "rosbags": "rosbags",
+    "cv2": "opencv-python-headless",
+    "numpy": "numpy",
+    "rich": "rich",
+    "yaml": "PyYAML",
+}
+"""What to install for a module that a colcon build beside a ROS distribution may lack."""
 
 
 def usage(title: str, commands: dict[str, Command]) -> str:
@@ -51,6 +62,19 @@ def usage(title: str, commands: dict[str, Command]) -> str:
     return "\n".join(
         [f"usage: {title} COMMAND [options]", "", *rows, "", f"`{title} COMMAND --help` tells the options."]
     )
+
+
+def missing_module(title: str, name: str | None) -> str | None:
+    """What to do about a module that is not importable; None when it is not somebody else's to install."""
+    package = (name or "").partition(".")[0]
+    if package in NEEDS_ROS:
+        return (
+            f"{title} needs ROS 2 and {package} is not importable: "
+            "run `make setup` and use .venv/bin/thermal-enhance, or source your ROS installation"
+        )
+    if package in PIP_NAMES:
+        return f"{title} needs the Python package {package}: `pip install {PIP_NAMES[package]}`"
+    return None
 
 
 def dispatch(title: str, commands: dict[str, Command], argv: list[str]) -> int:
@@ -67,17 +91,14 @@ def dispatch(title: str, commands: dict[str, Command], argv: list[str]) -> int:
     if commands[name].graceful:
         hold_signals()
     try:
-        module = importlib.import_module(commands[name].module)
+        # Some modules import what they need only when it is needed: both may lack something.
+        return int(importlib.import_module(commands[name].module).main(rest) or 0)
     except ModuleNotFoundError as error:
-        if error.name in NEEDS_ROS:
-            sys.stderr.write(
-                f"{title} {name} needs ROS 2 and {error.name} is not importable: "
-                "run `make setup` and use .venv/bin/thermal-enhance, or source your ROS installation\n"
-            )
-            return 1
-        raise
-    try:
-        return int(module.main(rest) or 0)
+        advice = missing_module(f"{title} {name}", error.name)
+        if advice is None:
+            raise
+        sys.stderr.write(advice + "\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{title} {name}: interrupted\n")
         return 130

@@ -86,24 +86,30 @@ def main(args: list[str] | None = None) -> int:
         factories,
         arguments[1:],
         autostart=own.autostart,
-        until=_sources_finished if own.exit_when_finished else None,
+        until=sources_finished if own.exit_when_finished else None,
         at_end=(lambda suite: write_report(suite, own.report)) if own.report else None,
     )
 
 
-def _sources_finished(suite: Suite) -> bool:
+def sources_finished(suite: Suite) -> bool:
+    """Has every source of the process played all it has? False when there is no source."""
     finished = [node.finished for node in suite.nodes if hasattr(node, "finished")]
     return bool(finished) and all(event.is_set() for event in finished)
 
 
-def write_report(suite: Suite, path: Path) -> None:
-    """What the sources of a process published and skipped, as JSON, for whoever started it."""
+def source_report(suite: Suite) -> dict[str, dict[str, int]]:
+    """{"published" or "skipped": {stream or topic: messages}} of the sources of a process; empty without."""
     report: dict[str, dict[str, int]] = {}
     for node in suite.nodes:
         for name in ("published", "skipped"):
             if hasattr(node, name):
                 report.setdefault(name, {}).update(getattr(node, name))
-    path.write_text(json.dumps(report))
+    return report
+
+
+def write_report(suite: Suite, path: Path) -> None:
+    """Write `source_report` as JSON, for whoever started the process."""
+    path.write_text(json.dumps(source_report(suite)))
 
 
 if __name__ == "__main__":

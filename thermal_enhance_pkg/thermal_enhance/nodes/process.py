@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import select
 import signal
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +29,9 @@ NodeFactory = Callable[..., SuiteNode]
 CLOSED = "LOCALHOST"
 """Discovery range that keeps the graph on this machine."""
 
+PAUSE_AFTER_ERROR_S = 0.05
+"""Pause after a callback that raised: one that always does must not take a whole core."""
+
 
 class SuiteError(RuntimeError):
     """The nodes of a process could not be brought up; the message says which and why."""
@@ -33,32 +41,43 @@ def close_network() -> None:
     """Keep DDS on this machine and give it a transport that fits images, unless the user has chosen.
 
     Must run before rclpy is initialised. The two settings are environment variables because Fast DDS
-    and rmw read them there; what is already set is left alone.
+    and rmw read them there; what is already set is left alone. launch/bringup.launch.py has the same rule.
     """
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", CLOSED)
+    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or CLOSED
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = reach
     if os.environ.get("ROS_DISTRO") == "humble":
         # Humble knows only the older switch.
-        os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")
-    if "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
+        os.environ["ROS_LOCALHOST_ONLY"] = os.environ.get("ROS_LOCALHOST_ONLY") or "1"
+    if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
+        # A profile bound to loopback would contradict a wider range that the user has asked for.
+        profile = "fastdds.xml" if reach in (CLOSED, "OFF") else "fastdds_subnet.xml"
         try:
-            os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(resource("config", "fastdds.xml"))
+            os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(resource("config", profile))
         except ResourceError:
             # Without the profile images are slower, not wrong; installation problems show elsewhere.
             return
 
 
 class StopSignal:
-    """Set by SIGINT or SIGTERM; a second one changes nothing, so that shutting down is never cut short."""
+    """Set by SIGINT or SIGTERM; a second one changes nothing, so that shutting down is never cut short.
+
+    A flag and a pipe, no lock: a signal handler runs in the main thread between any two of its
+    instructions, and would wait for ever for a lock (a threading.Event's, say) that this thread holds.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._set = False
+        # Written once and never read: from then on it is readable for everybody who waits.
+        self._readable, self._writable = os.pipe()
+        os.set_blocking(self._writable, False)
+        weakref.finalize(self, _close, self._readable, self._writable).atexit = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
         # `entry` held them back while this process was still importing.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
     def _handle(self, _number: int, _frame: object) -> None:
-        self._event.set()
+        self.set()
 
     @staticmethod
     def ignore_further() -> None:
@@ -71,16 +90,30 @@ class StopSignal:
             signal.signal(number, signal.SIG_IGN)
 
     def set(self) -> None:
-        """Ask for the end."""
-        self._event.set()
+        """Ask for the end; safe in a signal handler."""
+        if self._set:
+            return
+        self._set = True
+        # A handler may come in between and write too; a pipe that is full wakes just as well.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writable, b"\0")
 
     def is_set(self) -> bool:
         """Has the end been asked for?"""
-        return self._event.is_set()
+        return self._set
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for it; True once set."""
-        return self._event.wait(timeout)
+        """Wait for it, `timeout` seconds at most (None: for as long as it takes); True once set."""
+        if not self._set:
+            poll = select.poll()
+            poll.register(self._readable, select.POLLIN)
+            poll.poll(None if timeout is None else max(0, math.ceil(timeout * 1e3)))
+        return self._set
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class Suite:
@@ -163,6 +196,7 @@ class Suite:
                     return
                 if self.nodes:
                     self.nodes[0].get_logger().error(f"a callback raised {type(error).__name__}: {error}")
+                time.sleep(PAUSE_AFTER_ERROR_S)
 
 
 def run_process(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,8 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(stderr=not options.list)
     try:
         if options.list:
+            # No StopSignal will let them through here, and there is nothing to end in order.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
             return list_recording(options.bag, console)
         if is_bag(options.bag) or not Path(options.bag).exists():
             storage_path(Path(options.bag))  # its message is better than a failed transition's

@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from thermal_enhance import __version__
 from thermal_enhance.nodes.bags import BagError, BagReader
-from thermal_enhance.nodes.composition import load_node
+from thermal_enhance.nodes.composition import load_node, source_report, sources_finished
 from thermal_enhance.nodes.enhancement_node import EnhancementNode
 from thermal_enhance.nodes.parameters import ParameterError
 from thermal_enhance.nodes.process import StopSignal, Suite, SuiteError, close_network
@@ -175,13 +175,13 @@ def summarise(
     node: EnhancementNode,
     source: Source,
     report: dict[str, Any],
-    options: argparse.Namespace,
     duration_s: float,
 ) -> dict[str, Any]:
     """The content of summary.json."""
     summary = node.statistics.snapshot()
     published = report.get("published", {}).get("thermal")
     summary["lost_in_transport"] = max(0, published - summary["frames_in"]) if published is not None else None
+    summary["latency_ms"] = {"p50": None, "p95": None, "p99": None, **summary["latency_ms"]}
     summary["source"] = {"description": source.description, **report}
     summary["mode"] = node.config.mode
     summary["duration_s"] = round(duration_s, 3)
@@ -196,6 +196,15 @@ def summarise(
         summary["dropped"].values()
     )
     return summary
+
+
+def write_picture(picture: PictureTap, folder: Path) -> str | None:
+    """The picture's file name; None when there is none, which must not cost the summary."""
+    try:
+        return picture.write(folder)
+    except Exception as error:
+        sys.stderr.write(f"thermal-enhance run: no picture: {error}\n")
+        return None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -284,12 +293,15 @@ def main(argv: list[str] | None = None) -> int:
             started = time.monotonic()
             status = _watch(stop, options, node, child, suite, source, started)
             duration_s = time.monotonic() - started
+            if composed:
+                # The source first, as `stop_source` does: what it publishes from here on would not be played.
+                suite.nodes[0].trigger_deactivate()
             stop_source(child)
             node.drain()
             node.trigger_deactivate()
-            report = read_report(report_file)
-            summary = summarise(node, source, report, options, duration_s)
-            summary["picture"] = picture.write(options.out)
+            report = source_report(suite) if composed else read_report(report_file)
+            summary = summarise(node, source, report, duration_s)
+            summary["picture"] = write_picture(picture, options.out)
             (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
             _say_goodbye(summary, options.out)
         except (ParameterError, SuiteError, ResourceError) as error:
@@ -327,6 +339,9 @@ def _watch(
                     )
                     return 1
                 return 0
+            # The source in this process: its own failure has been logged, and is the run's.
+            if child is None and sources_finished(suite):
+                return int(any(getattr(node, "error", "") for node in suite.nodes))
     return 0
 
 
@@ -335,8 +350,11 @@ def _say_goodbye(summary: dict[str, Any], out: Path) -> None:
     latency = summary["latency_ms"]
     lines = [
         f"{summary['frames_in']} frames in, {summary['frames_out']} out, dropped: {dropped}",
-        f"latency callback to publish: p50 {latency.get('p50', float('nan')):.1f} ms, "
-        f"p95 {latency.get('p95', float('nan')):.1f} ms, p99 {latency.get('p99', float('nan')):.1f} ms",
+        "latency callback to publish: "
+        + ", ".join(
+            f"{name} -" if latency[name] is None else f"{name} {latency[name]:.1f} ms"
+            for name in ("p50", "p95", "p99")
+        ),
         f"wrote {out / 'summary.json'}" + (f" and {out / summary['picture']}" if summary["picture"] else ""),
     ]
     sys.stdout.write("\n".join(lines) + "\n")
