@@ -137,7 +137,7 @@ def test_noise_is_reduced_within_the_limit():
     rng = np.random.default_rng(0)
     low = area_down(truth, 4) * 20 + 3000 + rng.normal(0, 30, (120, 160))
     frame = ThermalFrame(low.astype(np.uint16), Units.COUNTS)
-    exact = ClassicalEnhancer()(EnhanceRequest(frame, scale=4))
+    exact = ClassicalEnhancer(ClassicalConfig(estimate_noise=False))(EnhanceRequest(frame, scale=4))
     denoised = ClassicalEnhancer(ClassicalConfig(netd=30.0, consistency_k=2.0))(
         EnhanceRequest(frame, scale=4)
     )
@@ -148,6 +148,59 @@ def test_noise_is_reduced_within_the_limit():
     assert denoised.degradation > 0.2
     clean = ThermalFrame((area_down(truth, 4) * 20 + 3000).astype(np.uint16))
     assert ClassicalEnhancer()(EnhanceRequest(clean, scale=4)).degradation < 0.1
+
+
+def noisy_request(sigma, seed=0, span=4000.0):
+    """(request, truth at full size, span): counts of a smooth scene with noise of a known strength."""
+    truth = cv2.GaussianBlur(pair(6)[0], (0, 0), 9)
+    truth = (truth - truth.min()) / np.ptp(truth) * span + 20000
+    noise = np.random.default_rng(seed).normal(0, sigma, (120, 160))
+    return EnhanceRequest(
+        ThermalFrame(np.rint(area_down(truth, 4) + noise).astype(np.uint16)), scale=4
+    ), truth
+
+
+def test_without_netd_the_noise_is_estimated_and_a_noisy_stream_is_denoised():
+    asked, truth = noisy_request(30.0)
+    exact = ClassicalEnhancer(ClassicalConfig(estimate_noise=False))(asked)
+    result = ClassicalEnhancer()(asked)
+    assert exact.consistency_residual <= 0.5
+    assert error(result, truth) < 0.9 * error(exact, truth)
+    assert 5.0 < result.consistency_residual <= 1.15 * 30.0 + 0.5, "K times the estimate, estimated well"
+    assert ClassicalEnhancer(ClassicalConfig(consistency_k=0.0))(asked).consistency_residual <= 0.5
+    assert (
+        ClassicalEnhancer(ClassicalConfig(consistency_k=0.5))(asked).consistency_residual <= 0.5 * 34.5 + 0.5
+    )
+
+
+def test_estimated_noise_moves_a_block_by_no_more_than_a_hundredth_of_the_range():
+    asked, _ = noisy_request(400.0)
+    asked = EnhanceRequest(asked.thermal, scale=4, value_range=(19000.0, 25000.0))
+    assert ClassicalConfig().limit(400.0, 6000.0) == 60.0
+    assert 10.0 < ClassicalEnhancer()(asked).consistency_residual <= 60.5
+    told = ClassicalEnhancer(ClassicalConfig(netd=400.0))(asked)
+    assert told.consistency_residual > 100.0, "the cap is for estimates, not for a NETD that was given"
+
+
+def test_a_clean_stream_is_followed_exactly_although_noise_is_estimated():
+    asked, _ = noisy_request(0.0)
+    tier, exact = ClassicalEnhancer(), ClassicalEnhancer(ClassicalConfig(estimate_noise=False))
+    for _ in range(3):
+        result = tier(asked)
+        assert result.consistency_residual <= 0.5
+        assert np.array_equal(result.thermal.data, exact(asked).thermal.data)
+
+
+def test_the_estimate_is_slewed_over_the_stream_and_forgotten_on_reset():
+    clean, noisy = noisy_request(0.0)[0], noisy_request(30.0)[0]
+    tier = ClassicalEnhancer()
+    tier(clean)
+    assert tier(noisy).consistency_residual <= 0.15 * 30.0 + 0.5, "one noisy frame among clean ones"
+    for seed in range(40):
+        last = tier(noisy_request(30.0, seed)[0])
+    assert last.consistency_residual > 20.0
+    tier.reset("gap")
+    assert tier(clean).consistency_residual <= 0.5
 
 
 def test_stripes_are_removed_when_asked():
@@ -182,16 +235,18 @@ def test_dead_pixels_are_filled_or_put_back():
     ),
     st.sampled_from([1, 2, 3, 4, 8]),
     st.sampled_from(["full", "fast"]),
+    st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_integer_frame_comes_back_whole_and_true(data, scale, quality):
-    result = ClassicalEnhancer(ClassicalConfig(quality=quality))(
-        EnhanceRequest(ThermalFrame(data), scale=scale)
-    )
+def test_any_integer_frame_comes_back_whole_and_true(data, scale, quality, estimate):
+    config = ClassicalConfig(quality=quality, estimate_noise=estimate)
+    result = ClassicalEnhancer(config)(EnhanceRequest(ThermalFrame(data), scale=scale))
     made = result.thermal.data
     assert made.dtype == data.dtype and made.shape == (data.shape[0] * scale, data.shape[1] * scale)
-    assert float(np.abs(area_down(made, scale) - data).max()) <= 0.5 + 0.1
-    assert result.consistency_residual <= 0.6
+    # A picture of noise is smoothed, but never by more than a hundredth of its range (at least 16).
+    allowed = 0.01 * max(16.0, float(np.ptp(data))) if estimate else 0.0
+    assert float(np.abs(area_down(made, scale) - data).max()) <= max(allowed, 0.5) + 0.1
+    assert result.consistency_residual <= max(allowed, 0.5) + 0.1
 
 
 def test_tiny_frames_with_rgb_go_on_alone():

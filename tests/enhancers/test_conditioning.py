@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from thermal_enhance.enhancers.conditioning import (
     Destriper,
+    NoiseTracker,
     RangeTracker,
+    SceneWatch,
     inpaint_non_finite,
     noise_sigma,
     wiener_denoise,
@@ -113,6 +115,29 @@ def test_range_is_taken_when_given_and_slewed_when_not():
     assert jumped_high == pytest.approx(high + 100, abs=1e-3)
     tracker.reset()
     assert tracker(ramp() + 1000, None, 1.0)[0] == pytest.approx(low + 1000, abs=1e-2)
+
+
+def test_the_noise_level_starts_at_once_then_moves_slowly():
+    tracker = NoiseTracker(blend=0.1)
+    assert [tracker(3.0), tracker(3.0), tracker(13.0)] == pytest.approx([3.0, 3.0, 4.0])
+    tracker.reset()
+    assert tracker(13.0) == 13.0
+
+
+def test_a_scene_begins_with_another_picture_size_or_dtype():
+    rng = np.random.default_rng(3)
+    one, two = (np.repeat(np.repeat(rng.uniform(0, 200, (12, 16)), 5, 0), 5, 1) for _ in range(2))
+    watch = SceneWatch()
+    assert watch(one) and not watch(one)
+    assert not watch(one * 1.1 + rng.normal(0, 10, one.shape)), "gain and noise make no other scene"
+    assert watch(two) and watch(one)
+    assert watch(one[:-5]) and not watch(one[:-5])
+    assert watch(one.astype(np.uint8)) and watch(one.astype(np.float32))
+    broken = one.astype(np.float32)
+    broken[5, 7], broken[30, 30] = np.nan, np.inf
+    assert not watch(broken)
+    flat = np.full((60, 80), 7.0, np.float32)
+    assert watch(flat) and watch(flat) and watch(np.full_like(flat, np.nan))
 
 
 @pytest.mark.parametrize("given_range", [(5.0, 5.0), (float("nan"), 1.0), (9.0, 1.0)])

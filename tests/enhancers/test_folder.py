@@ -178,6 +178,62 @@ def test_progress_counts_every_frame(stills, tmp_path):
     assert [done for done, _, _ in seen] == [1, 2, 3, 4, 5] and {total for _, total, _ in seen} == {5}
 
 
+@pytest.mark.parametrize("with_rgb", [False, True])
+def test_stills_of_other_scenes_do_not_influence_each_other(tmp_path, with_rgb):
+    """Whatever the order, and as if each were alone; levels and noise differ as they do between scenes."""
+    rng = np.random.default_rng(5)
+    scenes = {}
+    for index, (gain, noise) in enumerate(((1, 0.0), (40, 90.0), (7, 12.0))):
+        image = thermal(index, np.uint16, (60, 80)) * float(gain) / 10 + 3000 * index
+        scenes[f"scene{index}"] = np.rint(image + rng.normal(0, noise, image.shape)).clip(0).astype(np.uint16)
+    if with_rgb:
+        (tmp_path / "rgb").mkdir()
+
+    def enhanced(order):
+        source = tmp_path / ("in" + "".join(name[-1] for name in order))
+        source.mkdir()
+        for place, name in enumerate(order):
+            cv2.imwrite(str(source / f"{place}_{name}.png"), scenes[name])
+            if with_rgb:
+                cv2.imwrite(str(tmp_path / "rgb" / f"{place}_{name}.png"), color(int(name[-1])))
+        out = tmp_path / ("out" + source.name)
+        rgb = tmp_path / "rgb" if with_rgb else None
+        assert enhance_folder(FolderJob(source, out, rgb=rgb, scale=2)).broken == []
+        return {file.stem[2:]: cv2.imread(str(file), -1) for file in out.iterdir()}
+
+    names = list(scenes)
+    forward, backward = enhanced(names), enhanced(names[::-1])
+    for name in names:
+        alone = enhanced([name])[name]
+        assert np.array_equal(forward[name], alone) and np.array_equal(backward[name], alone), name
+
+
+def test_a_clip_is_one_scene_and_a_cut_begins_another(tmp_path, monkeypatch):
+    resets = []
+
+    class Watched(folder.build_tiers("classical", folder.ClassicalConfig())[0].__class__):
+        def reset(self, reason):
+            resets.append((reason, self.frames))
+            super().reset(reason)
+
+        frames = 0
+
+        def __call__(self, request):
+            self.frames += 1
+            return super().__call__(request)
+
+    monkeypatch.setattr(folder, "build_tiers", lambda mode, config: [Watched(config)])
+    source = tmp_path / "clip"
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        frame = thermal(3 if index < 4 else 7, size=(48, 64)).astype(np.float32)
+        noisy = np.rint(frame + rng.normal(0, 2, frame.shape)).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(source / f"{index}.png"), noisy)
+    enhance_folder(FolderJob(source, tmp_path / "out", scale=2))
+    assert [frames for reason, frames in resets if reason == "scene"] == [0, 4]
+
+
 def video(path, count=5, gray=True):
     codec = cv2.VideoWriter.fourcc(*("mp4v" if path.suffix == ".mp4" else "MJPG"))
     writer = cv2.VideoWriter(str(path), codec, 12.0, (64, 48), True)

@@ -309,6 +309,31 @@ def test_a_tier_removed_in_the_middle_of_its_call_is_closed_after_it():
     assert seen == [False] and model.closed.is_set()
 
 
+def test_a_tier_closed_in_the_middle_of_its_call_is_closed_after_it():
+    model, below = Tier("model"), Tier("classical")
+    ladder = QualityLadder([model, below])
+    seen = []
+
+    def close(frame):
+        ladder.close()
+        seen.append((model.closed.is_set(), below.closed.is_set()))
+        raise RuntimeError("its session went away")
+
+    model.change = close
+    result = ladder(ask())
+    assert (result.tier, below.calls) == ("passthrough", 0)
+    assert seen == [(False, True)] and model.closed.is_set()
+
+
+@pytest.mark.parametrize("pin", ["", "classical", "passthrough"])
+def test_a_closed_ladder_says_so(pin):
+    ladder = QualityLadder([Tier("classical")], LadderConfig(pin=pin))
+    ladder.close()
+    result = ladder(ask(scale=2))
+    assert (result.tier, result.tier_reason) == ("passthrough", "closed")
+    assert ladder.status().reason == "closed"
+
+
 def test_a_pinned_tier_knows_no_deadline_and_no_backing_off():
     clock = Clock()
     model, classical = Tier("model", clock), Tier("classical", clock)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from thermal_enhance.enhancers.base import EnhancedFrame, EnhanceRequest
 from thermal_enhance.enhancers.conditioning import (
     Destriper,
+    NoiseTracker,
     RangeTracker,
     inpaint_non_finite,
     noise_sigma,
@@ -28,10 +29,12 @@ from thermal_enhance.enhancers.upsampling import (
     sharpen_for_cubic,
 )
 from thermal_enhance.imaging.alignment import Alignment, AlignmentConfig, AlignmentEstimator
-from thermal_enhance.imaging.consistency import area_down, back_project
+from thermal_enhance.imaging.consistency import area_down, back_project, to_dtype
 from thermal_enhance.imaging.frames import ThermalFrame
 
 _FULL = 255.0
+_ESTIMATE_CAP = 0.01
+"""Share of the value range an estimated noise may move a block mean by: texture looks like noise."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,11 @@ class ClassicalConfig:
     """Parameters of `ClassicalEnhancer`.
 
     Attributes:
-        netd: sensor noise in units of the frame (0: not known, the output follows the input exactly).
+        netd: sensor noise (one standard deviation) in units of the frame. 0 means not known: with
+            `estimate_noise` it is estimated from the stream, without it the output follows the input exactly.
+        estimate_noise: only for netd 0: the noise measured in the frames (`noise_sigma`, averaged over the
+            stream) takes the place of netd, and K times it never exceeds 1 % of the stream's value range.
+            A clean stream measures next to none and is followed exactly.
         consistency_k: K: block means of the output stay within K * netd of the input.
         sampling: "area" where a sensor pixel averages over its area, "off" for aliased input.
         quality: "full", or "fast": the work is done on at most `fast_pixels` and enlarged from there.
@@ -47,7 +54,7 @@ class ClassicalConfig:
         guided: use RGB at all.
         min_trust: RGB trusted less than this is not used.
         per_frame_alignment: align every pair to the end by itself (offline) rather than bit by bit online.
-        denoise: adaptive Wiener filter within the K * netd that consistency allows.
+        denoise: adaptive Wiener filter within the K * netd (given or estimated) that consistency allows.
         destripe: remove column and row offsets, within the same bound.
         non_finite: "inpaint" leaves repaired pixels filled, "restore" puts NaN back into their blocks.
         upsampling: see `UpsamplingConfig`.
@@ -56,6 +63,7 @@ class ClassicalConfig:
     """
 
     netd: float = 0.0
+    estimate_noise: bool = True
     consistency_k: float = 1.0
     sampling: str = "area"
     quality: str = "full"
@@ -85,10 +93,19 @@ class ClassicalConfig:
         if self.fast_pixels < 1 or not 0.0 <= self.min_trust <= 1.0:
             raise ValueError("fast_pixels must be at least 1 and min_trust lie in 0..1")
 
-    @property
-    def limit(self) -> float:
-        """Largest departure of a block mean from the input, in units of the frame."""
-        return self.netd * self.consistency_k
+    def limit(self, estimated: float, span: float) -> float:
+        """Largest departure of a block mean from the input.
+
+        Args:
+            estimated: noise measured in the stream, in units of the frame.
+            span: width of the stream's value range, same units.
+
+        Returns:
+            K * netd where netd is given; else K * estimated, capped, or 0; in units of the frame.
+        """
+        if self.netd > 0.0 or not self.estimate_noise:
+            return self.netd * self.consistency_k
+        return min(estimated * self.consistency_k, _ESTIMATE_CAP * span)
 
 
 class ClassicalEnhancer:
@@ -110,6 +127,7 @@ class ClassicalEnhancer:
         self._alignment = AlignmentEstimator(self.config.alignment)
         self._destriper = Destriper()
         self._range = RangeTracker()
+        self._noise = NoiseTracker()
         self._size: tuple[int, int] | None = None
         self.last_alignment: Alignment | None = None
         """What the estimator said about the latest frame with RGB; for diagnostics."""
@@ -139,7 +157,9 @@ class ClassicalEnhancer:
         gain = _FULL / (high - low)
         sigma = noise_sigma(observed)
         rounding = 0.5 if thermal.data.dtype != np.float32 else 2.0**-20 * float(np.abs(observed).max())
-        clean = self._condition(observed, sigma, rounding)
+        level = self._noise(sigma)
+        limit = self.config.limit(level, high - low)
+        clean = self._condition(observed, sigma if self.config.netd > 0.0 else level, limit, rounding)
         unit = (clean - np.float32(low)) * np.float32(gain)
         watch.lap("prepare")
 
@@ -151,14 +171,14 @@ class ClassicalEnhancer:
 
         if self.config.sampling == "area":
             _meet_block_means(enlarged, clean, request.scale)
-        data: NDArray[Any] = _to_dtype(enlarged, thermal.data.dtype)
+        data: NDArray[Any] = to_dtype(enlarged, thermal.data.dtype)
         residual = _residual(data, observed, request.scale, holes)
-        if self.config.sampling == "area" and residual > max(self.config.limit, rounding):
+        if self.config.sampling == "area" and residual > max(limit, rounding):
             # Saturation took from some blocks what it did not take from their means.
             enlarged, _ = back_project(
                 enlarged, clean, request.scale, 0.0, value_range=_dtype_range(thermal.data.dtype)
             )
-            data = _to_dtype(enlarged, thermal.data.dtype)
+            data = to_dtype(enlarged, thermal.data.dtype)
             residual = _residual(data, observed, request.scale, holes)
         if holes is not None and self.config.non_finite == "restore":
             data[np.repeat(np.repeat(holes, request.scale, axis=1), request.scale, axis=0)] = np.nan
@@ -174,24 +194,25 @@ class ClassicalEnhancer:
         )
 
     def reset(self, reason: str) -> None:
-        """Forget range and stripes; the cameras' geometry is kept unless the size changed."""
+        """Forget range, noise and stripes; the cameras' geometry only with a new size or scene."""
         self._range.reset()
+        self._noise.reset()
         self._destriper.reset()
-        if reason == "size":
+        if reason in ("size", "scene"):
             self._alignment.reset(reason)
 
     def close(self) -> None:
         """Nothing to free."""
 
-    def _condition(self, observed: Image, sigma: float, rounding: float) -> Image:
+    def _condition(self, observed: Image, sigma: float, limit: float, rounding: float) -> Image:
         """Denoise and destripe, never further from the input than consistency will allow."""
-        limit = self.config.limit - rounding  # the output's own rounding comes on top
-        if limit <= 0.0:
+        room = limit - rounding  # the output's own rounding comes on top
+        if room <= 0.0:
             return observed
-        clean = self._destriper(observed, limit) if self.config.destripe else observed
+        clean = self._destriper(observed, room) if self.config.destripe else observed
         if self.config.denoise:
-            clean = wiener_denoise(clean, min(sigma, self.config.limit))
-        return np.asarray(np.clip(clean, observed - limit, observed + limit), np.float32)
+            clean = wiener_denoise(clean, min(sigma, limit))
+        return np.asarray(np.clip(clean, observed - room, observed + room), np.float32)
 
     def _align(
         self, request: EnhanceRequest, unit: Image, watch: _Stopwatch
@@ -285,13 +306,6 @@ def _dtype_range(dtype: np.dtype[Any]) -> tuple[float, float] | None:
         return None
     info = np.iinfo(dtype)
     return float(info.min), float(info.max)
-
-
-def _to_dtype(image: Image, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """`consistency.to_dtype` for finite float32, in one pass (rounds halves to even, saturates)."""
-    depth = {"uint8": cv2.CV_8U, "uint16": cv2.CV_16U}.get(dtype.name)
-    nothing: Any = 0.0
-    return image if depth is None else np.asarray(cv2.add(image, nothing, dtype=depth))
 
 
 class _Stopwatch:

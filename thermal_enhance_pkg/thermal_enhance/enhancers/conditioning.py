@@ -1,6 +1,8 @@
-"""What the classical tier does to a thermal picture before it is enlarged: repair, noise, stripes, range."""
+"""What is done to a thermal picture before it is enlarged: repair, noise, stripes, range, scenes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -124,6 +126,56 @@ def _offsets(image: Image, axis: int) -> NDArray[np.float32]:
     kernel = (7, 1) if axis == 0 else (1, 7)
     smooth = cv2.blur(image, kernel, borderType=cv2.BORDER_REFLECT)
     return np.asarray(np.median(image - smooth, axis=axis, keepdims=True), np.float32)
+
+
+class NoiseTracker:
+    """Noise level of a stream: single estimates, slewed so that the strength of denoising does not flicker.
+
+    Args:
+        blend: weight of a new frame, (0, 1].
+    """
+
+    def __init__(self, blend: float = 0.1) -> None:
+        self.blend = blend
+        self._level: float | None = None
+
+    def reset(self) -> None:
+        """Forget the level."""
+        self._level = None
+
+    def __call__(self, sigma: float) -> float:
+        """Take one frame's `noise_sigma` in; the first counts in full. Returns the level, same units."""
+        self._level = sigma if self._level is None else self._level + self.blend * (sigma - self._level)
+        return self._level
+
+
+class SceneWatch:
+    """Tells where another scene begins in a row of pictures: stills of a folder, cuts of a video.
+
+    Args:
+        alike: correlation of two thumbnails above which they show one scene.
+    """
+
+    def __init__(self, alike: float = 0.9) -> None:
+        self.alike = alike
+        self._last: tuple[np.dtype[Any], tuple[int, ...], NDArray[np.float64]] | None = None
+
+    def __call__(self, image: NDArray[Any]) -> bool:
+        """Does (H, W) `image`, of any real dtype, show another scene than the picture before it?
+
+        True for the first, for another size or dtype, and for flat pictures, which resemble nothing.
+        """
+        values = image.astype(np.float32)
+        known = np.isfinite(values)
+        if not known.all():
+            values[~known] = np.median(values[known]) if known.any() else 0.0
+        small = cv2.resize(values, (32, 24), interpolation=cv2.INTER_AREA).ravel().astype(np.float64)
+        small -= small.mean()
+        last, self._last = self._last, (image.dtype, image.shape, small)
+        if last is None or last[:2] != (image.dtype, image.shape):
+            return True
+        strength = float(np.linalg.norm(small) * np.linalg.norm(last[2]))
+        return not float(small @ last[2]) > self.alike * strength
 
 
 class RangeTracker:

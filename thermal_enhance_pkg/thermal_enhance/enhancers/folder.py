@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from thermal_enhance.enhancers import media
 from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest
 from thermal_enhance.enhancers.classical import ClassicalConfig
+from thermal_enhance.enhancers.conditioning import SceneWatch
 from thermal_enhance.enhancers.media import MediaError
 from thermal_enhance.enhancers.registry import MODES, UnavailableModeError, build_tiers, default_scale
 from thermal_enhance.imaging.frames import ColorFrame, ThermalFrame, Units
@@ -103,8 +104,9 @@ def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderRe
     """Enhance everything `job` names, in order, deterministically.
 
     A frame that cannot be read or enhanced is listed in the report and skipped; one whose RGB cannot be
-    read is listed too, and enhanced without. Stills of different scenes do not influence each other;
-    consecutive frames of one clip share what was learnt about the cameras' alignment.
+    read is listed too, and enhanced without. Stills of different scenes do not influence each other: where
+    `SceneWatch` sees another scene, the enhancer forgets everything. Consecutive frames of one clip share
+    value range, noise level, stripes and what was learnt about the cameras' alignment.
 
     Raises:
         FolderError: nothing to do, paths that clash, or an option that does not fit the mode.
@@ -118,6 +120,7 @@ def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderRe
         total, rate_hz, sources = _sources(job)
         sink = media.VideoSink(job.out, rate_hz) if media.is_video(job.out) else None
         done = False
+        scenes = SceneWatch()
         try:
             for index, source in enumerate(sources):
                 _one(
@@ -125,6 +128,7 @@ def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderRe
                     index=index,
                     scale=scale,
                     enhancer=enhancer,
+                    scenes=scenes,
                     job=job,
                     sink=sink,
                     report=report,
@@ -149,6 +153,7 @@ def _one(
     index: int,
     scale: int,
     enhancer: Enhancer,
+    scenes: SceneWatch,
     job: FolderJob,
     sink: media.VideoSink | None,
     report: FolderReport,
@@ -164,6 +169,8 @@ def _one(
         if color is None and job.rgb is not None:
             report.without_rgb += 1
         frame = ThermalFrame(pixels, _UNITS[pixels.dtype.name], stamp_ns=index)
+        if scenes(pixels):
+            enhancer.reset("scene")
         skew = 0.0 if color is not None else float("nan")
         result = enhancer(EnhanceRequest(frame, color, scale, pair_skew_s=skew, task=job.task))
         _write(result, source, sink)

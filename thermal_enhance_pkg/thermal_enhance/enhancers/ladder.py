@@ -246,7 +246,7 @@ class QualityLadder:
         with self._lock:
             self._watch(began)
             config, rungs = self._config, list(self._rungs)
-        first_reason = ""
+            first_reason = "closed" if self._closed else ""
         if config.pin:
             rungs = [rung for rung in rungs if rung.name == config.pin]
         for index, rung in enumerate(rungs):
@@ -272,12 +272,17 @@ class QualityLadder:
                 self._fail(rung, f"error: {describe_error(error)}", self._config)
 
     def close(self) -> None:
-        """Close every tier; returns at once even if one hangs. Frames still get passthrough."""
+        """Close every tier (a running one when its call is over); returns at once even if one hangs.
+
+        Frames still get passthrough, with the reason "closed".
+        """
         with self._lock:
             self._closed = True
             rungs, self._rungs = self._rungs, []
-        for rung in rungs:
-            rung.close()
+            for rung in rungs:
+                rung.removed = True
+            for rung in rungs:
+                rung.close()
 
     def status(self) -> LadderStatus:
         """A snapshot of the whole ladder."""
@@ -292,10 +297,10 @@ class QualityLadder:
         """One tier's attempt: the frame, or why there is none."""
         now = self._clock()
         with self._lock:
+            if rung.removed:
+                return None, "closed" if self._closed else "removed"
             if rung.disabled:
                 return None, f"disabled: {rung.disabled}"
-            if rung.removed:
-                return None, "removed"
             if request.color is None and rung.enhancer.needs_rgb:
                 return None, "rgb_missing"
             if now < rung.retry_at and not config.pin:

@@ -1,12 +1,8 @@
 """Radiometric consistency: enhancement may add detail, never heat.
 
-A model's output is compared with the measurement it came from and corrected until the two agree:
-
-* super-resolution: `back_project` corrects block means down to the sensor's noise level, not to zero,
-  because the measurement carries noise that must not come back;
-* restoration at the same size: `LowFrequencyHold` keeps slow low frequencies, `refit_gain_offset` undoes
-  a change of contrast;
-* interpolated frames: `clamp_to_envelope` bounds them by their neighbours.
+A super-resolved output is compared with the measurement it came from: `back_project` corrects block means
+down to the sensor's noise level, not to zero, because the measurement carries noise that must not come back.
+Restoration at the same size and interpolated frames: see `restoration_consistency`.
 """
 
 from __future__ import annotations
@@ -103,7 +99,7 @@ def area_down(image: NDArray[Any], scale: int) -> NDArray[np.float32]:
     Raises:
         ValueError: image is not (H, W), or scale does not divide it.
     """
-    height, width = _shape2(image, "image")
+    height, width = image_shape(image, "image")
     if scale < 1 or height % scale or width % scale:
         raise ValueError(f"scale {scale} does not divide an image of {width}x{height}")
     if scale == 1:
@@ -150,7 +146,7 @@ def back_project(
     Raises:
         ValueError: sizes do not fit, the output has non-finite pixels, or a parameter is out of range.
     """
-    height, width = _shape2(observed, "observed")
+    height, width = image_shape(observed, "observed")
     if scale < 1 or output.shape != (height * scale, width * scale):
         raise ValueError(f"output {output.shape} is not observed {observed.shape} times scale {scale}")
     if not limit >= 0:
@@ -239,201 +235,17 @@ def to_dtype(image: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     return np.clip(rounded, info.min, info.max, out=rounded).astype(target)
 
 
-class LowFrequencyHold:
-    """Holds the slow low frequencies of a restored stream to those of its input.
-
-    Restoration removes noise and stripes from single frames, so their fine structure must not be forced
-    back. What is held is the difference of block means, input minus output, averaged over stream time: the
-    noise of one frame averages out of it, and a moving object does not smear, because it is in both.
-
-    Args:
-        block: side of a block in pixels, at least 2.
-        time_constant_s: memory of the average, seconds; 0 holds every frame by itself.
-    """
-
-    def __init__(self, block: int = 16, time_constant_s: float = 1.0) -> None:
-        if block < 2:
-            raise ValueError(f"low-frequency hold: block must be at least 2, not {block}")
-        if not time_constant_s >= 0:
-            raise ValueError(f"low-frequency hold: time_constant_s must not be negative: {time_constant_s}")
-        self.block = block
-        self.time_constant_s = time_constant_s
-        self._bias: NDArray[np.float64] | None = None
-        self._known: NDArray[np.bool_] | None = None
-        self._stamp_ns = 0
-
-    def reset(self) -> None:
-        """Forget the average (gap, clock jump, shutter)."""
-        self._bias = None
-        self._known = None
-
-    def update(self, output: NDArray[Any], observed: NDArray[Any], stamp_ns: int) -> NDArray[np.float32]:
-        """Take in one frame and correct it.
-
-        Args:
-            output: (H, W) restored image, finite.
-            observed: (H, W) its input, same units; non-finite pixels are ignored.
-            stamp_ns: stream time. A stamp before the last one, or a new size, starts afresh.
-
-        Returns:
-            (H, W) float32. Its block means equal the input's up to the averaged-out part.
-
-        Raises:
-            ValueError: sizes differ or the output has non-finite pixels.
-        """
-        _shape2(observed, "observed")
-        if output.shape != observed.shape:
-            raise ValueError(f"output {output.shape} and observed {observed.shape} differ in size")
-        corrected = output.astype(np.float32)
-        if not np.isfinite(corrected).all():
-            raise ValueError("the restored image has non-finite pixels")
-        difference, known = _block_means_where_finite(observed.astype(np.float32) - corrected, self.block)
-        same_stream = (
-            stamp_ns >= self._stamp_ns and self._known is not None and known.shape == self._known.shape
-        )
-        if self._bias is None or self._known is None or not same_stream:
-            self._bias, self._known = difference, known
-        else:
-            elapsed_s = (stamp_ns - self._stamp_ns) * 1e-9
-            weight = 1.0 if self.time_constant_s == 0 else -math.expm1(-elapsed_s / self.time_constant_s)
-            step = np.where(self._known, weight, 1.0) * (difference - self._bias)
-            self._bias = np.where(known, self._bias + step, self._bias)
-            self._known = self._known | known
-        self._stamp_ns = stamp_ns
-        if not self._known.any():
-            return corrected
-        # Blocks never seen are taken for average: a step to zero would ring into their neighbours.
-        bias = np.where(self._known, self._bias, self._bias[self._known].mean())
-        field = _upsample(_invert_sampling(bias, 0.0, self.block, 8), self.block)
-        corrected += field[: corrected.shape[0], : corrected.shape[1]]
-        return corrected
-
-
-def hold_low_frequencies(
-    output: NDArray[Any], observed: NDArray[Any], state: LowFrequencyHold, stamp_ns: int
-) -> NDArray[np.float32]:
-    """`state.update(output, observed, stamp_ns)`: hold a restored frame to its input's low frequencies."""
-    return state.update(output, observed, stamp_ns)
-
-
-def fit_gain_offset(
-    output: NDArray[Any], observed: NDArray[Any], gain_limits: tuple[float, float] = (0.2, 5.0)
-) -> tuple[float, float]:
-    """Gain and offset that map an output to its observation: observed ~ gain * output + offset.
-
-    Least squares on 4x4 block means (noise in `output` would bias the gain low), reweighted with Tukey's
-    biweight so that dead pixels and removed stripes do not pull.
-
-    Args:
-        output: (H, W) image.
-        observed: (H, W) its input; non-finite pixels are ignored.
-        gain_limits: a gain outside means that the two do not match; then only the offset is fitted.
-
-    Returns:
-        (gain, offset); (1, median difference) for a flat or unrelated output, (1, 0) without any finite
-        pixel.
-
-    Raises:
-        ValueError: sizes differ.
-    """
-    height, width = _shape2(observed, "observed")
-    if output.shape != observed.shape:
-        raise ValueError(f"output {output.shape} and observed {observed.shape} differ in size")
-    block = 4 if min(height, width) >= 16 else 1
-    crop = np.s_[: height - height % block, : width - width % block]
-    x = area_down(output[crop], block).ravel().astype(np.float64)
-    y = area_down(observed[crop], block).ravel().astype(np.float64)
-    finite = np.isfinite(x) & np.isfinite(y)
-    x, y = x[finite], y[finite]
-    if not x.size:
-        return 1.0, 0.0
-    # Two numbers do not need more than some thousand points.
-    thin = max(1, x.size // 5000)
-    x, y = x[::thin], y[::thin]
-    weight = np.ones_like(x)
-    gain, offset = 1.0, float(np.median(y - x))
-    for _ in range(5):
-        total = weight.sum()
-        mean_x, mean_y = float((weight * x).sum() / total), float((weight * y).sum() / total)
-        variance = float((weight * np.square(x - mean_x)).sum() / total)
-        if variance <= (1e-6 * max(1.0, abs(mean_x))) ** 2:
-            return 1.0, float(np.median(y - x))
-        gain = float((weight * (x - mean_x) * (y - mean_y)).sum() / total / variance)
-        offset = mean_y - gain * mean_x
-        error = np.abs(y - gain * x - offset)
-        spread = 1.4826 * float(np.median(error))
-        if spread <= 1e-9 * max(1.0, abs(mean_y)):
-            break
-        weight = np.square(np.clip(1.0 - np.square(error / (4.685 * spread)), 0.0, None))
-    if not gain_limits[0] <= gain <= gain_limits[1]:
-        return 1.0, float(np.median(y - x))
-    return gain, offset
-
-
-def refit_gain_offset(output: NDArray[Any], observed: NDArray[Any]) -> NDArray[np.float32]:
-    """Undo a change of gain and offset, for radiometric units; see `fit_gain_offset`.
-
-    Args:
-        output: (H, W) restored image.
-        observed: (H, W) its input in the units wanted.
-
-    Returns:
-        (H, W) float32, gain * output + offset.
-
-    Raises:
-        ValueError: sizes differ.
-    """
-    gain, offset = fit_gain_offset(output, observed)
-    # In double: a gain on kelvins in float32 would round away a tenth of a millikelvin per step.
-    return (gain * output.astype(np.float64) + offset).astype(np.float32)
-
-
-def clamp_to_envelope(
-    mid: NDArray[Any], a: NDArray[Any], b: NDArray[Any], margin: float = 0.0, radius: int = 1
-) -> tuple[NDArray[Any], float]:
-    """Bound an interpolated frame by its two neighbours.
-
-    Args:
-        mid: (H, W) interpolated frame, finite.
-        a: (H, W) frame before; a non-finite pixel leaves the bound to the other frame.
-        b: (H, W) frame after.
-        margin: how far outside is still allowed, in the units of the frame.
-        radius: the envelope is taken over (2 * radius + 1)**2 pixels, so that an edge between its places in
-            `a` and `b` is not cut; 0 compares pixel by pixel.
-
-    Returns:
-        The bounded frame in `mid`'s dtype, and the share of pixels that were outside, 0 to 1.
-
-    Raises:
-        ValueError: sizes differ, `mid` has non-finite pixels, margin or radius is negative.
-    """
-    _shape2(mid, "mid")
-    if not mid.shape == a.shape == b.shape:
-        raise ValueError(f"mid {mid.shape}, a {a.shape} and b {b.shape} differ in size")
-    if not margin >= 0 or radius < 0:
-        raise ValueError(f"margin ({margin}) and radius ({radius}) must not be negative")
-    value = mid.astype(np.float32)
-    if not np.isfinite(value).all():
-        raise ValueError("the interpolated image has non-finite pixels")
-    first, second = (np.where(np.isfinite(x), x, np.nan).astype(np.float32) for x in (a, b))
-    low, high = np.fmin(first, second), np.fmax(first, second)
-    unknown = np.isnan(low)
-    low[unknown], high[unknown] = -np.inf, np.inf
-    if radius:
-        kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-        low, high = cv2.erode(low, kernel), cv2.dilate(high, kernel)
-    low -= np.float32(margin)
-    high += np.float32(margin)
-    outside = float(np.mean((value < low) | (value > high)))
-    return to_dtype(np.clip(value, low, high), mid.dtype), outside
-
-
 def _check_sampling(sampling: str) -> None:
     if sampling not in SAMPLING_MODELS:
         raise ValueError(f"consistency.sampling must be one of {SAMPLING_MODELS}, not {sampling!r}")
 
 
-def _shape2(image: NDArray[Any], name: str) -> tuple[int, int]:
+def image_shape(image: NDArray[Any], name: str) -> tuple[int, int]:
+    """(H, W) of an image.
+
+    Raises:
+        ValueError: it is not (H, W) or is empty; the message calls it `name`.
+    """
     if image.ndim != 2 or not image.size:
         raise ValueError(f"{name} must be (H, W) and not empty, not {image.shape}")
     return image.shape[0], image.shape[1]
@@ -457,15 +269,26 @@ def _sampling_kernel(scale: int) -> NDArray[np.float64]:
     return up.reshape(15, scale).mean(axis=1)[5:10].copy()
 
 
-def _upsample(field: NDArray[np.float64], scale: int) -> NDArray[np.float32]:
+def upsample_field(field: NDArray[np.float64], scale: int) -> NDArray[np.float32]:
+    """Bicubic upsampling of a correction: (h, w) to (h * scale, w * scale) float32."""
     size = (field.shape[1] * scale, field.shape[0] * scale)
     return np.asarray(cv2.resize(field.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def _invert_sampling(
+def invert_sampling(
     residual: NDArray[np.float64], aim: float, scale: int, iterations: int
 ) -> NDArray[np.float64]:
-    """Small image whose bicubic upsampling brings block means `residual` to within `aim`."""
+    """Small image whose bicubic upsampling (`upsample_field`) brings block means to within `aim`.
+
+    Args:
+        residual: (h, w) what the block means lack.
+        aim: what may be left over, at least 0, same units.
+        scale: side of a block in pixels.
+        iterations: steps; more come closer.
+
+    Returns:
+        (h, w) float64.
+    """
     kernel = _sampling_kernel(scale)
     field = np.zeros_like(residual)
     left = residual
@@ -494,8 +317,8 @@ def _correct(
     if scale == 1:
         corrected += excess.astype(np.float32)
         return
-    field = _invert_sampling(residual, aim, scale, iterations)
-    corrected += _upsample(field, scale)
+    field = invert_sampling(residual, aim, scale, iterations)
+    corrected += upsample_field(field, scale)
     kernel = _sampling_kernel(scale)
     reached = cv2.sepFilter2D(field, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
     rest = _excess(residual - reached, aim)
@@ -554,17 +377,3 @@ def _flatten_blocks(
     """
     value = target[failed] if value_range is None else np.clip(target[failed], *value_range)
     _blocks(corrected, scale)[failed] = value.astype(np.float32)[:, None, None]
-
-
-def _block_means_where_finite(
-    image: NDArray[np.float32], block: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Means over blocks, the last row and column cut short by the border: (ceil(H/b), ceil(W/b))."""
-    height, width = image.shape
-    finite = np.isfinite(image)
-    padding = (0, -height % block, 0, -width % block)
-    values = cv2.copyMakeBorder(np.where(finite, image, np.float32(0)), *padding, cv2.BORDER_CONSTANT)
-    weights = cv2.copyMakeBorder(finite.astype(np.float32), *padding, cv2.BORDER_CONSTANT)
-    share = area_down(weights, block).astype(np.float64)
-    known = share > 0
-    return np.where(known, area_down(values, block) / np.where(known, share, 1.0), 0.0), known
