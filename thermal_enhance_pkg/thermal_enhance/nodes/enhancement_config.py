@@ -84,7 +84,7 @@ class EnhancementConfig:
     netd: float = parameter(
         0.0,
         "Noise-equivalent temperature difference in units of the pixel values; 0 if not known (the classical "
-        "tier then estimates the noise, see quality settings).",
+        "tier then estimates it from the stream, up to 1 % of the tone curve's range).",
         low=0.0,
         high=10_000.0,
     )

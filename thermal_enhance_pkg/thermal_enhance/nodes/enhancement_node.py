@@ -243,6 +243,11 @@ class EnhancementNode(SuiteNode):
         else:
             self._rgb_in.close()
 
+    @property
+    def rgb_drops(self) -> dict[str, int]:
+        """RGB frames that served no thermal frame, by reason."""
+        return self._pipeline.rgb_drops if self._pipeline is not None else {}
+
     # ---- callbacks: they only enqueue -------------------------------------------------------
 
     def _thermal_arrived(self, item: Received, arrival_ns: int) -> None:

@@ -17,7 +17,8 @@ class SuiteNode(LifecycleNode):
 
     Subclasses set `config_type` and override `configure`, `activate`, `deactivate` and `cleanup`, each
     of which may raise: the transition then fails with the reason in the log, which rclpy would swallow.
-    `deactivate` undoes `activate` and `cleanup` undoes `configure`, also after a failure half-way.
+    `deactivate` undoes `activate` and `cleanup` undoes `configure`, also after a failure half-way; both
+    may be called again, and on a node that was never activated or configured.
 
     Args:
         name: node name.
@@ -69,9 +70,12 @@ class SuiteNode(LifecycleNode):
         """Lifecycle transition."""
         # Publishers first: a frame may arrive as soon as the subscriptions open.
         result = super().on_activate(state)
+        if result == TransitionCallbackReturn.SUCCESS:
+            result = self._attempt("activate", self.activate, undo=self.deactivate)
         if result != TransitionCallbackReturn.SUCCESS:
-            return result
-        return self._attempt("activate", self.activate, undo=self.deactivate)
+            # An inactive node whose publishers are activated would still speak.
+            super().on_deactivate(state)
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lifecycle transition."""
@@ -93,7 +97,10 @@ class SuiteNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After a failed transition: free everything and go back to unconfigured."""
+        """After a failed transition: stop working, free everything and go back to unconfigured."""
+        # A deactivate that failed half-way may have left a thread at work on what cleanup frees.
+        self._attempt("deactivate after an error", self.deactivate)
+        super().on_deactivate(state)
         self._attempt("cleanup after an error", self.cleanup)
         return TransitionCallbackReturn.SUCCESS
 

@@ -182,6 +182,7 @@ def summarise(
     published = report.get("published", {}).get("thermal")
     summary["lost_in_transport"] = max(0, published - summary["frames_in"]) if published is not None else None
     summary["latency_ms"] = {"p50": None, "p95": None, "p99": None, **summary["latency_ms"]}
+    summary["rgb_dropped"] = node.rgb_drops
     summary["source"] = {"description": source.description, **report}
     summary["mode"] = node.config.mode
     summary["duration_s"] = round(duration_s, 3)

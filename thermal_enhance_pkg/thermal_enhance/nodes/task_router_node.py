@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from thermal_enhance.nodes.lifecycle import SuiteNode
 from thermal_enhance.nodes.messages import from_time
 from thermal_enhance.nodes.parameters import parameter
 from thermal_enhance.nodes.process import run_node
-from thermal_enhance.nodes.qos import RELIABILITY_CHOICES, latched_qos
+from thermal_enhance.nodes.qos import RELIABILITY_CHOICES, image_qos, latched_qos
 from thermal_enhance.nodes.throttle import ThrottledLog, node_logger
 from thermal_enhance.nodes.topics import ImageInput, ImageOutput, MessageInput, MessageOutput, Received
 from thermal_enhance.resources import resource
@@ -31,6 +31,9 @@ from thermal_enhance.tasks.registry import TaskRegistry
 
 MATCH_CAPACITY = 8
 """Enhanced frames that wait for the FrameInfo naming their task; more means that it is not coming."""
+
+WARNING_TICKS = 10
+"""Ticks of a second for which frames without FrameInfo are warned about."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,14 @@ class TaskRouterNode(SuiteNode):
         self._images: OrderedDict[int, Received] = OrderedDict()
         self._tasks_by_stamp: OrderedDict[int, str] = OrderedDict()
         self._infos: OrderedDict[int, CameraInfo] = OrderedDict()
+        self._sent_without_info: OrderedDict[int, str] = OrderedDict()
         self._outputs: dict[str, tuple[ImageOutput, MessageOutput]] = {}
         self._inputs: list[Any] = []
         self._timers: list[Any] = []
         self._sent: TaskRequest | None = None
         self._routed = 0
         self._unmatched = 0
+        self._unmatched_at_ticks: deque[int] = deque([0], maxlen=WARNING_TICKS)
         super().__init__(name, bus, **kwargs)
         self._log = ThrottledLog(node_logger(self))
 
@@ -144,6 +149,10 @@ class TaskRouterNode(SuiteNode):
 
     def activate(self) -> None:
         """Open the inputs and say which tasks are active."""
+        # A frame whose FrameInfo is lost goes nowhere: no message of as many frames as may wait is.
+        every = image_qos(reliable=True, depth=MATCH_CAPACITY)
+        self._unmatched_at_ticks.clear()
+        self._unmatched_at_ticks.append(self._unmatched)
         self._inputs = [
             ImageInput(
                 self,
@@ -152,8 +161,12 @@ class TaskRouterNode(SuiteNode):
                 self.bus,
                 reliability=self.config.reliability,
             ),
-            MessageInput(self, CameraInfo, "thermal/enhanced/camera_info", self._info_arrived, self.bus),
-            MessageInput(self, FrameInfo, "thermal/enhanced/info", self._frame_info_arrived, self.bus),
+            MessageInput(
+                self, CameraInfo, "thermal/enhanced/camera_info", self._info_arrived, self.bus, qos=every
+            ),
+            MessageInput(
+                self, FrameInfo, "thermal/enhanced/info", self._frame_info_arrived, self.bus, qos=every
+            ),
         ]
         for port in self._inputs:
             port.open()
@@ -166,7 +179,7 @@ class TaskRouterNode(SuiteNode):
         self._announce()
 
     def deactivate(self) -> None:
-        """Close the inputs."""
+        """Close the inputs and take the task request back: nobody hands frames to tasks any more."""
         for timer in self._timers:
             self.destroy_timer(timer)
         self._timers = []
@@ -177,6 +190,12 @@ class TaskRouterNode(SuiteNode):
             self._images.clear()
             self._tasks_by_stamp.clear()
             self._infos.clear()
+            self._sent_without_info.clear()
+        if self._sent is not None and self._request_out is not None:
+            self._sent = None
+            message = TaskRequest(policy=self.config.policy)
+            message.stamp = self.get_clock().now().to_msg()
+            self._request_out.publish(message)
 
     def cleanup(self) -> None:
         """Withdraw all topics."""
@@ -245,15 +264,23 @@ class TaskRouterNode(SuiteNode):
         self._route(stamp)
 
     def _info_arrived(self, message: CameraInfo) -> None:
+        stamp = from_time(message.header.stamp)
         with self._lock:
-            _remember(self._infos, from_time(message.header.stamp), message)
+            task = self._sent_without_info.pop(stamp, None)
+            if task is None:
+                _remember(self._infos, stamp, message)
+        outputs = self._outputs.get(task) if task is not None else None
+        if outputs is not None and outputs[1].wanted:
+            outputs[1].publish(message)
 
     def _route(self, stamp: int) -> None:
         with self._lock:
             if stamp not in self._images or stamp not in self._tasks_by_stamp:
                 return
             item, task = self._images.pop(stamp), self._tasks_by_stamp.pop(stamp)
-            info = self._infos.get(stamp)
+            info = self._infos.pop(stamp, None)
+            if info is None and task in self._outputs:
+                _remember(self._sent_without_info, stamp, task)
         outputs = self._outputs.get(task)
         if outputs is None:
             return  # no task active: nobody to hand it to
@@ -270,12 +297,15 @@ class TaskRouterNode(SuiteNode):
     def _tick(self) -> None:
         self._inputs[0].refresh()
         tasks, _ = self._active()
+        recent = self._unmatched - self._unmatched_at_ticks[0]
+        self._unmatched_at_ticks.append(self._unmatched)
         level, text = (
             (OK, ", ".join(tasks) or "none")
-            if self._unmatched == 0
+            if recent == 0
             else (
                 WARN,
-                f"{self._unmatched} enhanced frames came without FrameInfo: is thermal/enhanced/info there?",
+                f"{recent} enhanced frames of the last {WARNING_TICKS} s came without FrameInfo: "
+                "is thermal/enhanced/info there?",
             )
         )
         array = DiagnosticArray()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CompressedImage as CompressedImageMessage
 from sensor_msgs.msg import Image as ImageMessage
 
@@ -172,18 +173,20 @@ class ImageOutput:
 
 
 class MessageOutput:
-    """One output of small typed messages, to this process and to DDS."""
+    """One output of small typed messages, to this process and to DDS.
+
+    A profile of transient local durability holds in both: late receivers get the last message.
+    """
 
     def __init__(
         self, node: LifecycleNode, message_type: type, topic: str, bus: LocalBus, qos: Any = None
     ) -> None:
         self._node = node
         self._bus = bus
-        self._publisher = node.create_lifecycle_publisher(
-            message_type, topic, qos or image_qos(reliable=True)
-        )
+        profile = qos or image_qos(reliable=True)
+        self._publisher = node.create_lifecycle_publisher(message_type, topic, profile)
         self.topic = self._publisher.topic_name
-        bus.advertise(self.topic)
+        bus.advertise(self.topic, latched=profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
 
     @property
     def wanted(self) -> bool:
