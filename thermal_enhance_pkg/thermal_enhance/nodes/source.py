@@ -63,8 +63,8 @@ class SourceNode(SuiteNode):
         """Open files, build the world (override); raise with what to change."""
 
     def schedule(self) -> Iterator[ScheduledFrame]:
-        """Frames in the order of their due times (override)."""
-        raise NotImplementedError
+        """Frames in the order of their due times (override); none by default."""
+        return iter(())
 
     def camera(self, stream: str, width: int, height: int) -> CameraModel:
         """Intrinsics to publish with a stream (override); uncalibrated by default."""

@@ -123,7 +123,49 @@ class ImageInput:
         self._receiver(item, time.monotonic_ns())
 
 
-class ImageOutput:
+class _Output:
+    """One topic, to this process and to DDS.
+
+    Args:
+        node: owner.
+        message_type: ROS message type.
+        topic: relative topic name.
+        bus: topics of this process.
+        qos: profile; transient local durability holds on the bus too: late receivers get the last item.
+        report: called with a sentence when a subscriber is incompatible.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        message_type: type,
+        topic: str,
+        bus: LocalBus,
+        qos: Any = None,
+        report: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self._node = node
+        self._bus = bus
+        profile = qos or image_qos(reliable=True)
+        events = publisher_events(node.resolve_topic_name(topic), report)
+        self._publisher = node.create_lifecycle_publisher(
+            message_type, topic, profile, event_callbacks=events
+        )
+        self.topic = self._publisher.topic_name
+        bus.advertise(self.topic, latched=profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+
+    @property
+    def wanted(self) -> bool:
+        """Is anybody listening?"""
+        return self._bus.receiver_count(self.topic) > 0 or self._publisher.get_subscription_count() > 0
+
+    def close(self) -> None:
+        """Withdraw the topic."""
+        self._bus.withdraw(self.topic)
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+
+class ImageOutput(_Output):
     """One image output: to receivers in this process by reference, to DDS only while somebody subscribes."""
 
     def __init__(
@@ -134,22 +176,8 @@ class ImageOutput:
         compressed: bool = False,
         report: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self._node = node
-        self._bus = bus
-        self._compressed = compressed
-        self._publisher = node.create_lifecycle_publisher(
-            CompressedImageMessage if compressed else ImageMessage,
-            topic,
-            image_qos(reliable=True),
-            event_callbacks=publisher_events(node.resolve_topic_name(topic), report),
-        )
-        self.topic = self._publisher.topic_name
-        bus.advertise(self.topic)
-
-    @property
-    def wanted(self) -> bool:
-        """Is anybody listening?"""
-        return self._bus.receiver_count(self.topic) > 0 or self._publisher.get_subscription_count() > 0
+        message_type = CompressedImageMessage if compressed else ImageMessage
+        super().__init__(node, message_type, topic, bus, report=report)
 
     def publish(self, image: ImageItem) -> None:
         """Publish one image."""
@@ -166,32 +194,9 @@ class ImageOutput:
         """Publish a message that is serialized already; nobody in this process gets it."""
         self._publisher.publish(message)
 
-    def close(self) -> None:
-        """Withdraw the topic."""
-        self._bus.withdraw(self.topic)
-        self._node.destroy_lifecycle_publisher(self._publisher)
 
-
-class MessageOutput:
-    """One output of small typed messages, to this process and to DDS.
-
-    A profile of transient local durability holds in both: late receivers get the last message.
-    """
-
-    def __init__(
-        self, node: LifecycleNode, message_type: type, topic: str, bus: LocalBus, qos: Any = None
-    ) -> None:
-        self._node = node
-        self._bus = bus
-        profile = qos or image_qos(reliable=True)
-        self._publisher = node.create_lifecycle_publisher(message_type, topic, profile)
-        self.topic = self._publisher.topic_name
-        bus.advertise(self.topic, latched=profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
-
-    @property
-    def wanted(self) -> bool:
-        """Is anybody listening?"""
-        return self._bus.receiver_count(self.topic) > 0 or self._publisher.get_subscription_count() > 0
+class MessageOutput(_Output):
+    """One output of small typed messages."""
 
     def publish(self, message: Any) -> None:
         """Publish one message."""
@@ -199,11 +204,6 @@ class MessageOutput:
             return
         self._bus.publish(self.topic, message)
         self._publisher.publish(message)
-
-    def close(self) -> None:
-        """Withdraw the topic."""
-        self._bus.withdraw(self.topic)
-        self._node.destroy_lifecycle_publisher(self._publisher)
 
 
 class MessageInput:
