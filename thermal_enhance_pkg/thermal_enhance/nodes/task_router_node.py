@@ -80,6 +80,9 @@ class TaskRouterNode(SuiteNode):
         self._inputs: list[Any] = []
         self._timers: list[Any] = []
         self._sent: TaskRequest | None = None
+        self._request_out: MessageOutput | None = None
+        self._service: Any = None
+        self._diagnostics: Any = None
         self._routed = 0
         self._unmatched = 0
         self._unmatched_at_ticks: deque[int] = deque([0], maxlen=WARNING_TICKS)
@@ -203,11 +206,16 @@ class TaskRouterNode(SuiteNode):
             image_out.close()
             info_out.close()
         self._outputs = {}
-        if getattr(self, "_request_out", None) is not None:
+        # One by one: a configure that failed half-way has made only some of them.
+        if self._request_out is not None:
             self._request_out.close()
-            self._request_out = None  # type: ignore[assignment]
+            self._request_out = None
+        if self._service is not None:
             self.destroy_service(self._service)
+            self._service = None
+        if self._diagnostics is not None:
             self.destroy_publisher(self._diagnostics)
+            self._diagnostics = None
 
     # ---- which tasks ------------------------------------------------------------------------
 
@@ -235,6 +243,7 @@ class TaskRouterNode(SuiteNode):
         message = TaskRequest(policy=self.config.policy, tasks=list(tasks), weights=list(weights))
         message.stamp = self.get_clock().now().to_msg()
         self._sent = message
+        assert self._request_out is not None
         self._request_out.publish(message)
         self.get_logger().info(f"active tasks: {', '.join(tasks) or 'none'} ({self.config.policy})")
 
