@@ -312,3 +312,10 @@ def test_a_bar_on_a_terminal(monkeypatch, stills, tmp_path, capsys):
     monkeypatch.setattr(folder.sys.stderr, "isatty", lambda: True)
     assert main(["--thermal", str(stills), "--out", str(tmp_path / "out"), "--scale", "2"]) == 0
     assert "4/4" in capsys.readouterr().err
+
+
+def test_a_picture_is_no_output(stills, tmp_path, capsys):
+    status = main(["--thermal", str(stills / "a.png"), "--out", str(tmp_path / "one.png"), "--scale", "2"])
+    assert status == 2
+    assert "name a folder" in capsys.readouterr().err
+    assert not (tmp_path / "one.png").exists()

@@ -146,6 +146,7 @@ def test_ctrl_c_exits_zero_with_everything_written(tmp_path: Path, times: int) -
         (["--bag", "no_such_bag"], "no_such_bag"),
         (["--data", "no_such_folder"], "no_such_folder"),
         (["--mode", "magic", "--source", "rig"], "mode"),
+        (["--params-file", "no_such_file", "--source", "rig"], "no_such_file"),
     ],
 )
 def test_bad_arguments_are_named(tmp_path: Path, arguments: list[str], word: str) -> None:

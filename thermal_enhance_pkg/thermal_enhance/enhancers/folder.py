@@ -1,4 +1,4 @@
-"""The offline face: enhance a folder of pictures or a video, every frame at full tier (DESIGN.md 5)."""
+"""The offline face: enhance a folder of pictures or a video, every frame at full tier."""
 
 from __future__ import annotations
 
@@ -213,6 +213,8 @@ def _sources(job: FolderJob) -> tuple[int, float, Iterator[_Source]]:
     here = job.thermal.parent if job.thermal.is_file() else job.thermal
     if job.out.resolve() in (job.thermal.resolve(), here.resolve()):
         raise FolderError(f"--out {job.out}: would overwrite the input; give another folder")
+    if not job.out.is_dir() and job.out.suffix.lower() in media.IMAGE_SUFFIXES:
+        raise FolderError(f"--out {job.out}: name a folder (pictures keep their names) or a video")
     if job.out.exists() and job.out.is_dir() == media.is_video(job.out):
         raise FolderError(
             f"--out {job.out}: is there already and not a {'file' if job.out.is_dir() else 'folder'}"
@@ -349,7 +351,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _summary(job: FolderJob, report: FolderReport) -> str:
-    frames = f"{report.written} frames written to {job.out} in {report.seconds:.1f} s"
+    noun = "frame" if report.written == 1 else "frames"
+    frames = f"{report.written} {noun} written to {job.out} in {report.seconds:.1f} s"
     rgb = ""
     if report.trust:
         used = sum(trust > 0 for trust in report.trust)

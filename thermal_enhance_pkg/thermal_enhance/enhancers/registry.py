@@ -22,7 +22,7 @@ MODES = MappingProxyType(
         "restore+temporal": 4,
     }
 )
-"""Every mode there is (DESIGN.md 5) with its scale by default."""
+"""Every mode there is, with its scale by default."""
 
 _BUILDERS: MappingProxyType[str, Callable[[ClassicalConfig], list[Enhancer]]] = MappingProxyType(
     {

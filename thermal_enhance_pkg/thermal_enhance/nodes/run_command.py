@@ -120,6 +120,22 @@ def _folder(path: Path, options: argparse.Namespace, downscale: int, enhancement
     return Source(f"{path} at 1/{downscale} size", "frame_folder_node", parameters, enhancement)
 
 
+def params_file(name: str) -> str:
+    """A parameter file by its path, or by its name in the package's config folder, as launch takes it.
+
+    Raises:
+        SuiteError: there is neither.
+    """
+    if Path(name).is_file():
+        return name
+    try:
+        return str(resource("config", f"{name}.yaml"))
+    except ResourceError:
+        raise SuiteError(
+            f"--params-file {name}: no such file; a path, or cpu, desktop, jetson, cameras/lepton, ..."
+        ) from None
+
+
 def ros_arguments(parameters: dict[str, dict[str, Any]], files: list[str], sim_time: bool) -> list[str]:
     """Command-line form of parameters by node, for rclpy.init or a child process."""
     arguments = ["--ros-args"]
@@ -243,7 +259,11 @@ def parser() -> argparse.ArgumentParser:
         "--rate", type=float, default=None, help="frames a second, or the factor of a bag's own speed"
     )
     result.add_argument("--loop", action="store_true", help="start the bag again at its end")
-    result.add_argument("--preset", default="default", help="cameras of the simulated rig")
+    result.add_argument(
+        "--preset",
+        default="default",
+        help="cameras of the simulated rig: default, lepton, boson, seek, oak_t, spinnaker",
+    )
     result.add_argument("--seed", type=int, default=0, help="seed of the simulated rig")
     result.add_argument(
         "--params-file", action="append", default=[], metavar="YAML", help="ROS parameter file (repeatable)"
@@ -262,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     stop = StopSignal()
     try:
         source = choose_source(options)
-        files = [str(resource("config", "cpu.yaml")), *options.params_file]
+        files = [str(resource("config", "cpu.yaml")), *map(params_file, options.params_file)]
     except (SuiteError, ResourceError) as error:
         sys.stderr.write(f"thermal-enhance run: {error}\n")
         return 2
@@ -350,7 +370,8 @@ def _say_goodbye(summary: dict[str, Any], out: Path) -> None:
     dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "none"
     latency = summary["latency_ms"]
     lines = [
-        f"{summary['frames_in']} frames in, {summary['frames_out']} out, dropped: {dropped}",
+        f"{summary['frames_in']} frames in, {summary['frames_out']} out, dropped: {dropped}"
+        + (f", lost on the way here: {summary['lost_in_transport']}" if summary["lost_in_transport"] else ""),
         "latency callback to publish: "
         + ", ".join(
             f"{name} -" if latency[name] is None else f"{name} {latency[name]:.1f} ms"
@@ -358,4 +379,13 @@ def _say_goodbye(summary: dict[str, Any], out: Path) -> None:
         ),
         f"wrote {out / 'summary.json'}" + (f" and {out / summary['picture']}" if summary["picture"] else ""),
     ]
+    if summary["frames_in"] == 0:
+        lines.append(
+            "nothing has arrived on thermal/image_raw: is the camera publishing, under this name (remap it), "
+            "with the same ROS_DOMAIN_ID?"
+        )
+    elif summary["dropped"].get("superseded", 0) > 0.05 * summary["frames_in"]:
+        lines.append(
+            "this machine is too slow for this input: try --scale 1 or 2, --composed, or a lower --rate"
+        )
     sys.stdout.write("\n".join(lines) + "\n")
