@@ -163,28 +163,35 @@ def noisy_request(sigma, seed=0, span=4000.0):
 def test_without_netd_the_noise_is_estimated_and_a_noisy_stream_is_denoised():
     asked, truth = noisy_request(30.0)
     exact = ClassicalEnhancer(ClassicalConfig(estimate_noise=False))(asked)
-    result = ClassicalEnhancer()(asked)
+    result = ClassicalEnhancer(ClassicalConfig(estimate_noise=True))(asked)
     assert exact.consistency_residual <= 0.5
     assert error(result, truth) < 0.9 * error(exact, truth)
     assert 5.0 < result.consistency_residual <= 1.15 * 30.0 + 0.5, "K times the estimate, estimated well"
-    assert ClassicalEnhancer(ClassicalConfig(consistency_k=0.0))(asked).consistency_residual <= 0.5
     assert (
-        ClassicalEnhancer(ClassicalConfig(consistency_k=0.5))(asked).consistency_residual <= 0.5 * 34.5 + 0.5
+        ClassicalEnhancer(ClassicalConfig(estimate_noise=True, consistency_k=0.0))(asked).consistency_residual
+        <= 0.5
+    )
+    assert (
+        ClassicalEnhancer(ClassicalConfig(estimate_noise=True, consistency_k=0.5))(asked).consistency_residual
+        <= 0.5 * 34.5 + 0.5
     )
 
 
 def test_estimated_noise_moves_a_block_by_no_more_than_a_hundredth_of_the_range():
     asked, _ = noisy_request(400.0)
     asked = EnhanceRequest(asked.thermal, scale=4, value_range=(19000.0, 25000.0))
-    assert ClassicalConfig().limit(400.0, 6000.0) == 60.0
-    assert 10.0 < ClassicalEnhancer()(asked).consistency_residual <= 60.5
+    assert ClassicalConfig(estimate_noise=True).limit(400.0, 6000.0) == 60.0
+    assert 10.0 < ClassicalEnhancer(ClassicalConfig(estimate_noise=True))(asked).consistency_residual <= 60.5
     told = ClassicalEnhancer(ClassicalConfig(netd=400.0))(asked)
     assert told.consistency_residual > 100.0, "the cap is for estimates, not for a NETD that was given"
 
 
 def test_a_clean_stream_is_followed_exactly_although_noise_is_estimated():
     asked, _ = noisy_request(0.0)
-    tier, exact = ClassicalEnhancer(), ClassicalEnhancer(ClassicalConfig(estimate_noise=False))
+    tier, exact = (
+        ClassicalEnhancer(ClassicalConfig(estimate_noise=True)),
+        ClassicalEnhancer(ClassicalConfig(estimate_noise=False)),
+    )
     for _ in range(3):
         result = tier(asked)
         assert result.consistency_residual <= 0.5
@@ -193,7 +200,7 @@ def test_a_clean_stream_is_followed_exactly_although_noise_is_estimated():
 
 def test_the_estimate_is_slewed_over_the_stream_and_forgotten_on_reset():
     clean, noisy = noisy_request(0.0)[0], noisy_request(30.0)[0]
-    tier = ClassicalEnhancer()
+    tier = ClassicalEnhancer(ClassicalConfig(estimate_noise=True))
     tier(clean)
     assert tier(noisy).consistency_residual <= 0.15 * 30.0 + 0.5, "one noisy frame among clean ones"
     for seed in range(40):

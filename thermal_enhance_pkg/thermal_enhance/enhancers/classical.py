@@ -63,7 +63,7 @@ class ClassicalConfig:
     """
 
     netd: float = 0.0
-    estimate_noise: bool = True
+    estimate_noise: bool = False
     consistency_k: float = 1.0
     sampling: str = "area"
     quality: str = "full"

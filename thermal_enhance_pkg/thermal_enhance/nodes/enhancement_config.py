@@ -47,6 +47,10 @@ class EnhancementConfig:
         choices=("fast", "full"),
     )
     denoise: bool = parameter(True, "Classical tier: smooth noise, within consistency_k times netd.")
+    estimate_noise: bool = parameter(
+        False,
+        "Classical tier: with netd 0, take the noise measured in the stream for it, up to 1 % of its range.",
+    )
     destripe: bool = parameter(False, "Classical tier: remove row and column offsets, within the same bound.")
     task: str = parameter("", "Task whose prompt is used until a task router says otherwise; empty for none.")
     pin_tier: bool = parameter(
@@ -83,8 +87,8 @@ class EnhancementConfig:
     )
     netd: float = parameter(
         0.0,
-        "Noise-equivalent temperature difference in units of the pixel values; 0 if not known (the classical "
-        "tier then estimates it from the stream, up to 1 % of the tone curve's range).",
+        "Noise-equivalent temperature difference in units of the pixel values; 0 if not known: block "
+        "means then follow the input exactly and nothing is denoised, unless estimate_noise is set.",
         low=0.0,
         high=10_000.0,
     )

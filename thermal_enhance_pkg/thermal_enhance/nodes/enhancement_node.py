@@ -46,7 +46,18 @@ from thermal_enhance.tasks.policy import PolicyConfig
 
 # Changing one of these needs another ladder; the rest is taken over by the running one.
 LADDER_PARAMETERS = frozenset(
-    {"mode", "model", "netd", "consistency_k", "sampling", "quality", "denoise", "destripe", "use_rgb"}
+    {
+        "mode",
+        "model",
+        "netd",
+        "consistency_k",
+        "sampling",
+        "quality",
+        "denoise",
+        "destripe",
+        "estimate_noise",
+        "use_rgb",
+    }
 )
 DEADLINE_PARAMETERS = frozenset({"deadline", "hang_timeout", "pin_tier"})
 HISTORY_S = 10

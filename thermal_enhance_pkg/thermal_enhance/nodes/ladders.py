@@ -53,9 +53,15 @@ def make_ladder(
         alignment = AlignmentConfig(thermal_fov_deg=fields_of_view[0], rgb_fov_deg=fields_of_view[1])
     classical = ClassicalConfig(
         alignment=alignment,
-        netd=config.netd, consistency_k=config.consistency_k, sampling=config.sampling,
-        quality=config.quality, guided=config.use_rgb, denoise=config.denoise, destripe=config.destripe,
-    )  # fmt: skip
+        netd=config.netd,
+        consistency_k=config.consistency_k,
+        sampling=config.sampling,
+        quality=config.quality,
+        guided=config.use_rgb,
+        denoise=config.denoise,
+        destripe=config.destripe,
+        estimate_noise=config.estimate_noise,
+    )
     return build_ladder(choice.mode, classical, ladder_config(config, choice)), choice
 
 
