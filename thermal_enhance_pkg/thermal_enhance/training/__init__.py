@@ -1,0 +1,1 @@
+"""Training: data sets, losses, recipes and the trainer behind `thermal-enhance train`."""
