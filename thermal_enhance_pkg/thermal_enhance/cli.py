@@ -27,7 +27,7 @@ COMMANDS = {
     "enhance": Command("thermal_enhance.enhancers.folder", "enhance image files or a video, without ROS"),
     "replay": Command("thermal_enhance.nodes.replay_command", "play a rosbag2 on its own clock", True),
     "bag": Command("thermal_enhance.nodes.bag_command", "write a rosbag2 from folders of frames"),
-    "bench": Command("", "measure: bench transport | pairing | enhance"),
+    "bench": Command("", "measure: bench transport | pairing | enhance | alignment"),
 }
 BENCHMARKS = {
     "transport": Command(
@@ -39,6 +39,9 @@ BENCHMARKS = {
     ),
     "enhance": Command(
         "thermal_enhance.evaluation.bench_enhance", "quality and time of the enhancers on the val splits"
+    ),
+    "alignment": Command(
+        "thermal_enhance.evaluation.bench_alignment", "how well thermal is found in RGB, still by still"
     ),
 }
 NEEDS_ROS = (
