@@ -27,6 +27,9 @@ COMMANDS = {
     "enhance": Command("thermal_enhance.enhancers.folder", "enhance image files or a video, without ROS"),
     "replay": Command("thermal_enhance.nodes.replay_command", "play a rosbag2 on its own clock", True),
     "bag": Command("thermal_enhance.nodes.bag_command", "write a rosbag2 from folders of frames"),
+    "models": Command("thermal_enhance.runtime.models_command", "list the models here and what runs them"),
+    "export": Command("thermal_enhance.runtime.export_command", "export a trained checkpoint as a model"),
+    "train": Command("thermal_enhance.training.train_command", "train a model by a recipe"),
     "bench": Command("", "measure: bench transport | pairing | enhance | alignment"),
 }
 BENCHMARKS = {
@@ -53,7 +56,10 @@ PIP_NAMES = {
     "cv2": "opencv-python-headless",
     "numpy": "numpy",
     "rich": "rich",
+    "safetensors": "safetensors",
     "yaml": "PyYAML",
+    "torch": "'thermal_enhance[train]'",
+    "safetensors": "'thermal_enhance[train]'",
 }
 """What to install for a module that a colcon build beside a ROS distribution may lack."""
 

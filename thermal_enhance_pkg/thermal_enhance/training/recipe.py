@@ -234,8 +234,8 @@ class Recipe:
             )
         if self.batch < 1 or self.log_every < 1:
             raise ValueError(f"batch and log_every must be at least 1: {self.batch}, {self.log_every}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, not {self.seed}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be within 0..{2**31 - 1}, not {self.seed}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if not self.checkpoint_minutes > 0:

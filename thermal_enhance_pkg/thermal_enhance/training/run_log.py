@@ -96,6 +96,33 @@ def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
     data.tofile(path)
 
 
+class Means:
+    """Running means of what the steps report, and their rate.
+
+    Args:
+        minutes: the time now.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self._since = minutes
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._steps = 0
+
+    def add(self, parts: Mapping[str, float]) -> None:
+        """Count a step; a skipped one reports nothing."""
+        self._steps += 1
+        for key, value in parts.items():
+            total, count = self._sums.get(key, (0.0, 0))
+            self._sums[key] = (total + value, count + 1)
+
+    def take(self, minutes: float) -> tuple[dict[str, float], float]:
+        """(means, steps per second) since the last call."""
+        rate = self._steps / max(60 * (minutes - self._since), 1e-9)
+        means = {key: total / count for key, (total, count) in self._sums.items()}
+        self._since, self._sums, self._steps = minutes, {}, 0
+        return means, rate
+
+
 class Progress:
     """One line of state: a bar on a terminal, else a log line a minute.
 

@@ -65,33 +65,28 @@ def _train(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path("out") / "train" / recipe.name
     if arguments.resume and not (out / trainer.CHECKPOINT).is_file():
         raise RecipeError(f"--resume: there is no {trainer.CHECKPOINT} in {out}")
+    method = importlib.import_module(METHODS[recipe.method])
     try:
-        task = importlib.import_module(METHODS[recipe.method]).build_task(recipe, pack)
         with progress_display() as progress:
-            run = trainer.Trainer(
-                recipe,
-                task,
-                out,
-                device=arguments.device,
-                max_minutes=arguments.max_minutes,
-                resume=not arguments.fresh,
-                progress=progress,
-            )
+            try:
+                run = trainer.Trainer(
+                    recipe,
+                    method.build_task(recipe, pack),
+                    out,
+                    device=arguments.device,
+                    max_minutes=arguments.max_minutes,
+                    resume=not arguments.fresh,
+                    progress=progress,
+                )
+            except ValueError as error:  # the method's own keys
+                raise RecipeError(f"{arguments.recipe}: {error}") from error
             outcome = run.run()
     except trainer.TrainingError as error:
         sys.stderr.write(f"thermal-enhance train: {error}\n")
         return 1
-    sys.stdout.write(_summary(outcome, out))
-    return 0
-
-
-def _summary(outcome: object, out: Path) -> str:
-    from thermal_enhance.training.trainer import Outcome
-
-    assert isinstance(outcome, Outcome)
+    if outcome.reason != trainer.FINISHED:
+        sys.stdout.write(f"stopped by {outcome.reason}; the same command goes on from here\n")
     skipped = f", {outcome.skipped} steps skipped" if outcome.skipped else ""
-    text = f"{outcome.step} steps in {outcome.minutes:.1f} min{skipped}, best {outcome.best:.4g} at step "
-    text += f"{outcome.best_step}; results in {out}\n"
-    if outcome.reason != "finished":
-        text = f"stopped by {outcome.reason}; the same command goes on from here\n" + text
-    return text
+    best = f", best {outcome.best:.4g} at step {outcome.best_step}" if outcome.best_step else ""
+    sys.stdout.write(f"{outcome.step} steps in {outcome.minutes:.1f} min{skipped}{best}; results in {out}\n")
+    return 0

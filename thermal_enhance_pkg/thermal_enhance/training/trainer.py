@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from thermal_enhance.training.checkpoint import (
@@ -23,56 +18,22 @@ from thermal_enhance.training.checkpoint import (
     load_tensors,
     save_checkpoint,
 )
+from thermal_enhance.training.device import StopRequest, TrainingError, pick_device
 from thermal_enhance.training.ema import Ema, copy_state, trained_state
+from thermal_enhance.training.optimiser import build_optimiser, load_optimiser_state, optimiser_state
 from thermal_enhance.training.prefetch import Prefetcher
 from thermal_enhance.training.recipe import Recipe
-from thermal_enhance.training.run_log import CsvLog, Progress, plot_curves, write_picture
+from thermal_enhance.training.run_log import CsvLog, Means, Progress, plot_curves, write_picture
 from thermal_enhance.training.schedule import Budget, learning_rate
+from thermal_enhance.training.task import Sampler, Task
+
+__all__ = ["CHECKPOINT", "FINISHED", "Outcome", "Sampler", "Task", "Trainer", "TrainingError", "pick_device"]
 
 CHECKPOINT = "checkpoint.safetensors"
+FINISHED = "finished"
 MAX_BAD_STEPS = 20
 """Steps in a row without a finite loss after which a run is given up."""
-_FINISHED = "finished"
-
-
-class TrainingError(RuntimeError):
-    """A run cannot start or go on; the message says which setting or file to change."""
-
-
-class Sampler(Protocol):
-    """Gives the batch of each step."""
-
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Tensors on the CPU; a pure function of the step, called from worker threads."""
-        ...
-
-
-class Task(Protocol):
-    """What is trained: everything that differs between methods."""
-
-    def build_model(self, recipe: Recipe) -> nn.Module:
-        """The network, on the CPU, initialised from torch's generator; frozen parameters without gradient."""
-        ...
-
-    def sampler(self, recipe: Recipe, split: str) -> Sampler:
-        """Batches of a split; `batch(step)` is called from worker threads."""
-        ...
-
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
-        """(scalar to minimise, its parts for the log); the batch is on the model's device."""
-        ...
-
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """Scores with the averaged weights; in evaluation mode, without gradient."""
-        ...
-
-    def montage(self, model: nn.Module) -> NDArray[np.uint8]:
-        """A picture of samples, (H, W, 3) uint8 RGB."""
-        ...
-
-    def save_weights(self, model: nn.Module, path: Path) -> None:
-        """Write the model's weights as safetensors."""
-        ...
+_RESULTS = (CHECKPOINT, "best.safetensors", "last.safetensors", "log.csv", "validation.csv", "curves.png")
 
 
 @dataclass(frozen=True)
@@ -108,7 +69,7 @@ class Trainer:
         out: folder of results.
         device: "auto", "cpu", "cuda" or "cuda:1".
         max_minutes: instead of the recipe's.
-        resume: go on from a checkpoint in `out`; otherwise one that is there is overwritten.
+        resume: go on from a checkpoint in `out`; otherwise what an earlier run left there is removed.
         progress: shows how far it is.
 
     Raises:
@@ -134,7 +95,6 @@ class Trainer:
         self.skipped = 0
         self.best, self.best_step = math.nan, 0
         self._bad = 0
-        self._stop = ""
         self._progress = progress or Progress(lambda _text: None)
         self._max_minutes = recipe.max_minutes if max_minutes is None else max_minutes
         torch.manual_seed(recipe.seed)
@@ -144,10 +104,13 @@ class Trainer:
         self.model.to(self.device)
         if recipe.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = self._build_optimiser()
+        self.optimiser = build_optimiser(task, self.model, recipe.optimiser)
         self.ema = Ema(self.model, recipe.optimiser.ema)
-        path = out / CHECKPOINT
-        minutes = self._restore(path) if resume and path.is_file() else 0.0
+        minutes = 0.0
+        if resume and (out / CHECKPOINT).is_file():
+            minutes = self._restore(out / CHECKPOINT)
+        elif not resume:
+            _clear(out)
         out.mkdir(parents=True, exist_ok=True)
         self.log = CsvLog(out / "log.csv", self.step)
         self.scores = CsvLog(out / "validation.csv", self.step)
@@ -160,40 +123,35 @@ class Trainer:
         Raises:
             TrainingError: the loss stays non-finite, or the monitored score does not exist.
         """
-        recipe, sampler = self.recipe, self.task.sampler(self.recipe, "train")
+        recipe = self.recipe
+        sampler = self.task.sampler(recipe, "train")
         self.budget = Budget(recipe.steps, self._max_minutes, self.budget.before)
-        saved = last_log = self.budget.minutes
-        sums: dict[str, float] = {}
-        count = 0
-        with (
-            self._signals(),
-            Prefetcher(sampler.batch, self.step, recipe.steps, workers=recipe.data.workers) as batches,
-        ):
-            while not self._stop and not self.budget.spent(self.step):
+        saved = self.budget.minutes
+        means = Means(saved)
+        stop = StopRequest()
+        workers = recipe.data.workers
+        batches = Prefetcher(sampler.batch, self.step, recipe.steps, workers=workers, depth=2 * workers)
+        with stop, batches:
+            while not stop.reason and not self.budget.spent(self.step):
                 parts = self._train_step(batches.get(self.step))
                 self.step += 1
-                for key, value in parts.items():
-                    sums[key] = sums.get(key, 0.0) + value
-                count += bool(parts)
-                minutes = self.budget.minutes
+                means.add(parts)
                 if self.step % recipe.log_every == 0:
-                    rate = recipe.log_every / max(60 * (minutes - last_log), 1e-9)
-                    last_log = minutes
-                    self._log_row({k: v / count for k, v in sums.items()} if count else {}, rate)
-                    sums, count = {}, 0
+                    self._log_row(*means.take(self.budget.minutes))
                 self._show(parts)
                 every = recipe.validation.every
-                if every and self.step % every == 0 and not self.budget.spent(self.step):
+                due = bool(every) and self.step % every == 0 and not self.budget.spent(self.step)
+                if due:
                     self.validate()
-                if minutes - saved >= recipe.checkpoint_minutes:
+                if due or self.budget.minutes - saved >= recipe.checkpoint_minutes:
                     self.save()
-                    saved = minutes
+                    saved = self.budget.minutes
         # A stopped run is not validated: whoever stops it does not want to wait.
-        if not self._stop and self.step and self.scores.series("step")[0][-1:] != [float(self.step)]:
+        if not stop.reason and self.step and self.scores.series("step")[0][-1:] != [float(self.step)]:
             self.validate()
         self.save()
         return Outcome(
-            self._stop or _FINISHED, self.step, self.budget.minutes, self.best, self.best_step, self.skipped
+            stop.reason or FINISHED, self.step, self.budget.minutes, self.best, self.best_step, self.skipped
         )
 
     def _train_step(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
@@ -232,8 +190,8 @@ class Trainer:
         if self._bad >= MAX_BAD_STEPS:
             raise TrainingError(
                 f"{reason} at step {self.step}, the {self._bad}th in a row that is not finite: lower "
-                f"optimiser.lr ({self.recipe.optimiser.lr:g}) or raise optimiser.warmup_steps, "
-                f"and start again with --fresh or from an earlier checkpoint"
+                f"optimiser.lr ({self.recipe.optimiser.lr:g}) or raise optimiser.warmup_steps and start "
+                "again with --fresh (init_from: best.safetensors keeps what was learnt)"
             )
         return {}
 
@@ -272,7 +230,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        state = self._optimiser_state()
+        state = optimiser_state(self.optimiser, self.model)
         save_checkpoint(
             self.out / CHECKPOINT,
             {"model": trained_state(self.model), "ema": self.ema.shadow, **state},
@@ -306,7 +264,7 @@ class Trainer:
             for group, target in (("model", trained_state(self.model)), ("ema", self.ema.shadow)):
                 _check_same(groups.get(group, {}), target)
                 copy_state(groups[group], target)
-            self._load_optimiser_state(groups)
+            load_optimiser_state(self.optimiser, self.model, groups)
         except (KeyError, ValueError) as error:
             raise TrainingError(
                 f"cannot resume from {path}: it holds another network ({error}); start again with --fresh"
@@ -316,48 +274,6 @@ class Trainer:
         self.best_step, self.ema.updates = scalars["best_step"], scalars["ema_updates"]
         self._progress.say(f"going on from step {self.step}")
         return float(scalars["minutes"])
-
-    def _build_optimiser(self) -> torch.optim.AdamW:
-        """AdamW; biases and norms are not decayed. A task may set `lr_scale` by `parameter_groups(model)`."""
-        config = self.recipe.optimiser
-        groups_of = getattr(self.task, "parameter_groups", None)
-        given = groups_of(self.model) if groups_of else [{"params": list(self.model.parameters())}]
-        groups: list[dict[str, Any]] = []
-        for group in given:
-            trained = [p for p in group["params"] if p.requires_grad]
-            for members, decay in (
-                ([p for p in trained if p.ndim >= 2], config.weight_decay),
-                ([p for p in trained if p.ndim < 2], 0.0),
-            ):
-                if members:
-                    scale = float(cast(float, group.get("lr_scale", 1.0)))
-                    groups.append({"params": members, "weight_decay": decay, "lr_scale": scale})
-        if not groups:
-            raise TrainingError(f"the model of {self.recipe.name} has no parameter to train")
-        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
-
-    def _optimiser_state(self) -> dict[str, dict[str, Tensor]]:
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        state: dict[str, dict[str, Tensor]] = {}
-        for parameter, entries in self.optimiser.state.items():
-            for key, tensor in entries.items():
-                state.setdefault(f"optimiser.{key}", {})[names[id(parameter)]] = tensor
-        return state
-
-    def _load_optimiser_state(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-        parameters = dict(self.model.named_parameters())
-        for group, members in groups.items():
-            if not group.startswith("optimiser."):
-                continue
-            key = group.removeprefix("optimiser.")
-            for name, tensor in members.items():
-                parameter = parameters[name]
-                # AdamW keeps its step count on the CPU.
-                where = "cpu" if key == "step" else parameter.device
-                value = tensor.to(where)
-                if value.ndim == 4 and self.recipe.channels_last:
-                    value = value.contiguous(memory_format=torch.channels_last)
-                self.optimiser.state[parameter][key] = value
 
     def _initialise(self, path: Path) -> None:
         """Start from weights: a task's own way where it has one, else by the names of the tensors."""
@@ -393,46 +309,6 @@ class Trainer:
         text = f"step {self.step}{done}, {self.budget.minutes:.1f} min, {loss}{best}"
         self._progress.update(self.budget.progress(self.step), text)
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ask the loop to stop on the first SIGINT or SIGTERM; a second one acts as it always did."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in numbers}
-
-        def handle(number: int, _frame: object) -> None:
-            self._stop = signal.Signals(number).name
-            signal.signal(number, before[signal.Signals(number)])
-
-        for number in numbers:
-            signal.signal(number, handle)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                signal.signal(number, before[number])
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes a GPU where there is one.
-
-    Raises:
-        TrainingError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TrainingError(f"--device {name}: use auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise TrainingError(f"--device {name}: use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise TrainingError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs")
-    return device
-
 
 def _check_same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     different = sorted(
@@ -442,3 +318,9 @@ def _check_same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
     )
     if different:
         raise ValueError(f"{len(different)} tensors differ, {different[0]} first")
+
+
+def _clear(out: Path) -> None:
+    """Remove an earlier run's results: its best weights must not pass for this one's."""
+    for path in (*(out / name for name in _RESULTS), *(out / "montages").glob("*.png")):
+        path.unlink(missing_ok=True)
