@@ -82,12 +82,7 @@ class GuidedDetail:
             (h * scale, w * scale) float32 guide in 0..255, and (h, w) float32 mask, 1 where RGB looks.
         """
         grid = (size[0] * scale, size[1] * scale)
-        height, width = gray.shape
-        # Working pixels per RGB pixel; a guide much finer than the grid would alias.
-        factor = grid[0] / max(_spread(homography) * width, 1e-6)
-        if factor < 0.7:
-            reduced = (max(1, round(width * factor)), max(1, round(height * factor)))
-            gray = np.asarray(cv2.resize(gray, reduced, interpolation=cv2.INTER_AREA), np.uint8)
+        gray = self.reduce(gray, homography, grid[0])
         source = (gray.shape[1], gray.shape[0])
         matrix = pixel_matrix(homography, grid, source)
         if source == grid and np.abs(matrix - np.eye(3)).max() < 1e-3:
@@ -99,10 +94,33 @@ class GuidedDetail:
         sigma = self.config.blur * scale
         if sigma > 0.2:
             guide = np.asarray(cv2.GaussianBlur(guide, (0, 0), sigma), np.float32)
+        return guide, self.coverage(homography, size, source)
+
+    def reduce(
+        self, picture: NDArray[np.uint8], homography: NDArray[np.float64], width: int
+    ) -> NDArray[np.uint8]:
+        """(H, W) or (H, W, 3) RGB picture, reduced where it is so much finer than the grid that it would alias.
+
+        Args:
+            picture: luma or RGB.
+            homography: thermal to RGB over [0, 1] coordinates.
+            width: of the working grid.
+        """
+        rows, columns = picture.shape[:2]
+        factor = width / max(_spread(homography) * columns, 1e-6)  # working pixels per RGB pixel
+        if factor >= 0.7:
+            return picture
+        reduced = (max(1, round(columns * factor)), max(1, round(rows * factor)))
+        return np.asarray(cv2.resize(picture, reduced, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def coverage(
+        self, homography: NDArray[np.float64], size: tuple[int, int], source: tuple[int, int]
+    ) -> Image:
+        """(h, w) float32 mask on the input grid, (width, height) `size`: 1 where RGB of `source` size looks."""
         mask = inside_mask(pixel_matrix(homography, size, source), size, source)
         # The border of the guide would feed replicated pixels into the band: fade it out.
         core = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1.0)
-        return guide, np.asarray(cv2.blur(core, (3, 3)) * core, np.float32)
+        return np.asarray(cv2.blur(core, (3, 3)) * core, np.float32)
 
     def gains(self, thermal: Image, guide_low: Image) -> Image:
         """Signed, correlation-weighted gain per input pixel.

@@ -1,0 +1,1 @@
+"""3M-TI: RGB-guided thermal super-resolution without calibration."""

@@ -1,0 +1,1 @@
+"""What the two diffusion methods share: one-step map, joint attention, autoencoders, task LoRA."""
