@@ -59,7 +59,6 @@ PIP_NAMES = {
     "safetensors": "safetensors",
     "yaml": "PyYAML",
     "torch": "'thermal_enhance[train]'",
-    "safetensors": "'thermal_enhance[train]'",
 }
 """What to install for a module that a colcon build beside a ROS distribution may lack."""
 

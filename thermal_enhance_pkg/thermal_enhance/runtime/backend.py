@@ -68,7 +68,7 @@ class Backend(Protocol):
         """
 
     def warm_up(self) -> None:
-        """Run once on zeros, so that the first frame finds memory and kernels ready."""
+        """Run on zeros, so that the first frame finds memory and kernels ready."""
 
     def close(self) -> None:
         """Free the graph and its memory; `run` raises from then on. Closing twice is harmless."""

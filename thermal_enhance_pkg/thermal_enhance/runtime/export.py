@@ -103,11 +103,12 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         scratch = Path(temporary)
         progress("weights")
-        _write_weights(scratch / weights.FILE_NAME, state_dict, _buffer_names(modules, state_dict), metadata)
+        tables = _buffer_names(modules, state_dict)
+        _write_weights(scratch / weights.FILE_NAME, state_dict, tables, metadata)
         slots, _ = weights.read_header(scratch / weights.FILE_NAME)
         entries, cases = [], {}
         for graph in modules:
-            entry, case = _export_graph(graph, slots, scratch, tolerance, progress)
+            entry, case = _export_graph(graph, slots, tables, scratch, tolerance, progress)
             entries.append(entry)
             cases[entry.key] = case
         reference.write(scratch / reference.FILE_NAME, cases)
@@ -124,14 +125,14 @@ def export_model(
 
 
 def _write_weights(
-    path: Path, state_dict: Mapping[str, Any], buffers: set[str], metadata: Mapping[str, str] | None
+    path: Path, state_dict: Mapping[str, Any], tables: set[str], metadata: Mapping[str, str] | None
 ) -> None:
     arrays = {}
     for name, tensor in state_dict.items():
         value = tensor.detach().cpu()
         if value.is_floating_point():
             value = value.float()
-            value = value.half() if name not in buffers and _fits_half(value) else value
+            value = value.half() if name not in tables and _fits_half(value) else value
         arrays[name] = np.ascontiguousarray(value.numpy())
     weights.write(path, arrays, {"format": "pt", **(metadata or {})})
 
@@ -155,7 +156,12 @@ def _buffer_names(modules: Sequence[GraphLike], state_dict: Mapping[str, Any]) -
 
 
 def _export_graph(
-    graph: GraphLike, slots: Mapping[str, weights.Slot], folder: Path, tolerance: float, progress: Progress
+    graph: GraphLike,
+    slots: Mapping[str, weights.Slot],
+    tables: set[str],
+    folder: Path,
+    tolerance: float,
+    progress: Progress,
 ) -> tuple[GraphEntry, tuple[dict[str, Array], dict[str, Array]]]:
     """Write and check one graph; returns its entry and its reference case."""
     import torch
@@ -167,7 +173,7 @@ def _export_graph(
     progress(f"{key}: tracing")
     model = onnx_graph.trace(module, examples, graph.output_names, key)
     names = onnx_graph.match_names(model.graph.initializers, slots, key)
-    proto = onnx_graph.link_weights(model, slots, names, weights.FILE_NAME)
+    proto = onnx_graph.link_weights(model, slots, names, tables, weights.FILE_NAME)
     path = folder / f"{key}.onnx"
     onnx_graph.save(proto, path)
 

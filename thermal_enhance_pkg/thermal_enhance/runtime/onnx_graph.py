@@ -7,8 +7,9 @@ followed by a Cast, so that everything computes in fp32; a runtime folds the Cas
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -64,8 +65,7 @@ def trace(module: Any, inputs: Mapping[str, Any], output_names: Sequence[str], n
                 verbose=False,
             )
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise ExportError(f"{name}: torch cannot export it: {' | '.join(lines[:3])}") from error
+        raise ExportError(f"{name}: torch cannot export it: {_root_cause(error)}") from error
     finally:
         logger.setLevel(level)
     assert program is not None
@@ -73,6 +73,17 @@ def trace(module: Any, inputs: Mapping[str, Any], output_names: Sequence[str], n
     if got != list(inputs):
         raise ExportError(f"{name}: the graph takes {got} and the example inputs are {list(inputs)}")
     return program.model
+
+
+def _root_cause(error: BaseException) -> str:
+    """What went wrong at the bottom of torch's chain of exceptions, and at which node of the graph."""
+    node, cause = "", error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+        found = re.search(r"translating node (%\S+)", str(cause))
+        node = f" (at node {found[1]})" if found else node
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return lines[0] + node
 
 
 def endings(name: str) -> list[str]:
@@ -105,13 +116,16 @@ def match_names(initializers: Mapping[str, Any], slots: Mapping[str, Slot], name
     return found
 
 
-def link_weights(model: Any, slots: Mapping[str, Slot], names: Mapping[str, str], weights_file: str) -> Any:
+def link_weights(
+    model: Any, slots: Mapping[str, Slot], names: Mapping[str, str], tables: Set[str], weights_file: str
+) -> Any:
     """Optimise a graph and point its weights into the weights file.
 
     Args:
         model: result of `trace`; changed in place.
         slots: what lies where in the weights file.
         names: result of `match_names`.
+        tables: entries of the state dict that are buffers; small ones are folded and kept in the graph.
         weights_file: plain name of the weights file, beside which the graph will lie.
 
     Returns:
@@ -127,8 +141,7 @@ def link_weights(model: Any, slots: Mapping[str, Slot], names: Mapping[str, str]
     linked = {
         initializer: key
         for initializer, key in names.items()
-        # Small fp32 tables are constants like any other: folded and kept inline.
-        if slots[key].dtype == "F16" or slots[key].length > SMALL
+        if key not in tables or slots[key].length > SMALL
     }
     held = {}
     for initializer in linked:

@@ -59,8 +59,8 @@ class OnnxRuntimeBackend:
         path: the .onnx file. Symlinks are followed first: its external data must lie beside the real file.
         device: "cpu", "cuda" or "cuda:N".
         threads: CPU threads inside an operator; 0 for all this process may use.
-        spin: let idle threads spin between operators and frames rather than sleep. It takes a few percent
-            off a frame on an idle machine and a whole core per thread off everything else.
+        spin: let waiting threads spin between operators and for a while after a frame, rather than sleep.
+            On a machine with other work it makes no frame faster and burns CPU time between frames.
         precision: the graph's precision as its model says; for the record only.
 
     Raises:
@@ -123,8 +123,9 @@ class OnnxRuntimeBackend:
         return dict(zip(self._names, values))
 
     def warm_up(self) -> None:
-        """Run once on zeros."""
-        self.run(zeros(self.inputs))
+        """Run on zeros: the first run learns how much memory it takes, the second takes that in one block."""
+        for _ in range(2):
+            self.run(zeros(self.inputs))
 
     def close(self) -> None:
         """Free the session."""
@@ -134,8 +135,7 @@ class OnnxRuntimeBackend:
         """(device in full, providers for the session)."""
         kind, _, index = device.partition(":")
         if kind == "cpu" and not index:
-            # The arena grows by what is asked for, not to the next power of two: shapes are static.
-            return "cpu", [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
+            return "cpu", ["CPUExecutionProvider"]
         if kind != "cuda" or (index and not index.isdigit()):
             raise BackendError(f"device must be 'cpu', 'cuda' or 'cuda:N', not {device!r}")
         if "CUDAExecutionProvider" not in self._ort.get_available_providers():

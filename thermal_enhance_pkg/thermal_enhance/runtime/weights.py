@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "weights.safetensors"
+DTYPES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int16": "I16",
+    "int8": "I8", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+"""Names of types: numpy's to safetensors'."""
 _LENGTH = struct.Struct("<Q")
 _HEADER_LIMIT = 100 << 20
 """Largest header the format allows, bytes."""
@@ -74,10 +79,30 @@ def read_header(path: Path) -> tuple[dict[str, Slot], dict[str, str]]:
 
 
 def write(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
-    """Write numpy arrays; the library orders them so that each is aligned to its element size."""
-    from safetensors.numpy import save
+    """Write numpy arrays, each aligned to its element size; the same ones make the same bytes.
 
-    path.write_bytes(save(dict(tensors), metadata=dict(metadata) if metadata else None))
+    The library itself writes metadata in an order of its own each time.
+
+    Raises:
+        ValueError: an array has a type that the format or we do not know.
+    """
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name in names:
+        array = tensors[name]
+        kind = DTYPES.get(str(array.dtype))
+        if kind is None:
+            raise ValueError(f"{path.name}: {name} is {array.dtype}; known: {', '.join(DTYPES)}")
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(_LENGTH.pack(len(text)))
+        stream.write(text)
+        for name in names:
+            stream.write(tensors[name].tobytes())
 
 
 def sha256(path: Path) -> str:
