@@ -4,6 +4,9 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3; 
 	if $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then echo $$p; break; fi; done)
 VENV ?= $(CURDIR)/.venv
 BIN := $(VENV)/bin
+# Extras of the package to install. The tests train and export small networks, which takes torch.
+EXTRAS ?= dev
+test unit types: EXTRAS = dev,train,tensorrt
 # Nothing leaves this machine unless the user has set it otherwise.
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 ifdef ROS_DISTRO
@@ -18,11 +21,12 @@ ARGS ?=
 help:
 	@echo "make run    the whole graph for 30 s: live table, picture and summary in out/run (ARGS='--duration 0 ...')"
 	@echo "make test   lint, types and all tests"
-	@echo "make setup  only the environment (.venv); make bench: all benchmarks; make clean: remove what was built"
+	@echo "make setup  only the environment (.venv), with torch to train and export: make setup EXTRAS=dev,train"
+	@echo "make bench  all benchmarks; make clean: remove what was built"
 
 setup:
 	@test -n "$(PYTHON)" || { echo "make setup: no Python 3.10 to 3.13 found: install python3, or pass PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) tools/setup_env.py --venv $(VENV)
+	@$(PYTHON) tools/setup_env.py --venv $(VENV) --groups "$(EXTRAS)"
 
 run: setup
 	@$(BIN)/thermal-enhance run $(ARGS)

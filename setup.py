@@ -43,13 +43,29 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "numpy>=1.26",
+        "onnxruntime>=1.20",
         "opencv-python-headless>=4.8",
         "PyYAML>=5.4",
         "rich>=13",
         "rosbags>=0.10",
+        "safetensors>=0.4.3",
     ],
     extras_require={
         "dev": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "ruff", "mypy", "types-PyYAML"],
+        # Training and export. torch exactly: another release drags other versions of everything along.
+        "train": [
+            "torch==2.13.0",
+            "diffusers>=0.41",
+            "transformers>=5.20",
+            "peft>=0.21",
+            "accelerate>=1.15",
+            "onnx>=1.20",
+            "onnxscript>=0.7",
+            "onnx-ir>=1.0",
+            "matplotlib>=3.10",
+        ],
+        # Compiles without a GPU; Linux and Windows on x86-64.
+        "tensorrt": ["tensorrt-rtx==1.7.1.116 ; platform_machine == 'x86_64' or platform_machine == 'AMD64'"],
     },
     entry_points={
         "console_scripts": [

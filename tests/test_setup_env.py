@@ -81,26 +81,93 @@ def test_other_processors_need_a_distribution(tool: ModuleType, monkeypatch: pyt
     tool.check_prerequisites()
 
 
+@pytest.fixture
+def commands(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have been run; nothing is."""
+    done: list[list[str]] = []
+    monkeypatch.setattr(tool, "run", lambda command, *_arguments: done.append(command))
+    for name in ("mend_wheel_cmake", "build_interfaces"):
+        monkeypatch.setattr(tool, name, lambda *_arguments, **_keywords: None)
+    return done
+
+
+def environment(tool: ModuleType, folder: Path, groups: set[str], made: str | None = None) -> Path:
+    """An environment that was set up with some extras."""
+    venv_dir = folder / "venv"
+    venv_dir.mkdir()
+    (venv_dir / "pyvenv.cfg").touch()
+    tool.write_stamp(venv_dir / tool.STAMP, made or tool.fingerprint(venv_dir), groups)
+    return venv_dir
+
+
+@pytest.mark.parametrize("asked", [[], ["dev"], ["train", "dev"]])
 def test_already_set_up_returns_at_once(
+    tool: ModuleType, commands: list[list[str]], tmp_path: Path, asked: list[str]
+) -> None:
+    venv_dir = environment(tool, tmp_path, {"dev", "train"})
+    before = (venv_dir / tool.STAMP).read_text()
+    tool.setup(venv_dir, asked)
+    assert commands == []
+    assert (venv_dir / tool.STAMP).read_text() == before
+    assert not (tmp_path / "venv-setup.log").exists()
+
+
+def test_more_extras_are_installed_on_top(
+    tool: ModuleType, commands: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venv_dir = environment(tool, tmp_path, {"dev"})
+    tool.setup(venv_dir, ["dev", "train", "tensorrt"])
+    assert len(commands) == 1
+    assert commands[0][:4] == [str(venv_dir / "bin" / "python"), "-m", "pip", "install"]
+    assert commands[0][-1] == f"{tool.ROOT}[dev,tensorrt,train]"
+    assert "Adding tensorrt, train to " in capsys.readouterr().out
+    tool.setup(venv_dir, ["train"])
+    tool.setup(venv_dir, ["dev"])
+    assert len(commands) == 1
+
+
+def test_failing_to_add_leaves_what_was_there(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def never(*_arguments: object, **_keywords: object) -> None:
-        raise AssertionError("nothing was to be done")
+    def fail(*_arguments: object) -> None:
+        raise tool.SetupError("no network")
 
-    venv_dir = tmp_path / "venv"
-    venv_dir.mkdir()
-    (venv_dir / ".thermal_enhance_setup").write_text(tool.fingerprint(["dev"], venv_dir))
-    for name in ("check_prerequisites", "check_target", "run", "make_venv"):
-        monkeypatch.setattr(tool, name, never)
+    venv_dir = environment(tool, tmp_path, {"dev"})
+    monkeypatch.setattr(tool, "run", fail)
+    with pytest.raises(tool.SetupError):
+        tool.setup(venv_dir, ["train"])
+    assert tool.read_stamp(venv_dir / tool.STAMP) == (tool.fingerprint(venv_dir), {"dev"})
+
+
+@pytest.mark.parametrize("made", ["of another checkout", "0" * 64])
+def test_what_it_is_made_from_has_changed(
+    tool: ModuleType, commands: list[list[str]], tmp_path: Path, made: str
+) -> None:
+    venv_dir = environment(tool, tmp_path, {"dev", "train"}, made)
     tool.setup(venv_dir, ["dev"])
+    assert "--clear" in commands[0]
+    assert commands[-1][-1] == f"{tool.ROOT}[dev]"
+    assert tool.read_stamp(venv_dir / tool.STAMP) == (tool.fingerprint(venv_dir), {"dev"})
+
+
+def test_run_time_only(tool: ModuleType, commands: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    tool.setup(tmp_path / "venv", [])
+    assert commands[-1][-1] == str(tool.ROOT)
+
+
+def test_a_stamp_of_former_versions_means_anew(tool: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / tool.STAMP).write_text("a" * 64)
+    assert tool.read_stamp(tmp_path / tool.STAMP) == ("a" * 64, set())
+    assert tool.read_stamp(tmp_path / "none") == ("", set())
 
 
 def test_a_sourced_distribution_is_another_environment(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    without = tool.fingerprint([], tmp_path)
+    without = tool.fingerprint(tmp_path)
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
-    assert tool.fingerprint([], tmp_path) != without
+    assert tool.fingerprint(tmp_path) != without
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(

@@ -27,6 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 INTERFACES = ROOT / "ros2_ws" / "src" / "thermal_enhance_msgs"
 CONSTRAINTS = ROOT / "constraints"
+STAMP = ".thermal_enhance_setup"
 SUPPORTED = ((3, 10), (3, 13))
 
 # What ROS needs at run time and what rosidl needs to build our interfaces; versions are in the constraints.
@@ -89,8 +90,8 @@ def check_target(venv_dir: Path) -> None:
         )
 
 
-def fingerprint(groups: list[str], venv_dir: Path) -> str:
-    """Hash of everything the environment is made from."""
+def fingerprint(venv_dir: Path) -> str:
+    """Hash of everything the environment is made from, whichever extras it has."""
     digest = hashlib.sha256()
     inputs = [Path(__file__), ROOT / "setup.py", ROOT / "setup.cfg"]
     inputs += sorted(CONSTRAINTS.glob("*.txt"))
@@ -99,9 +100,23 @@ def fingerprint(groups: list[str], venv_dir: Path) -> str:
         digest.update(str(path.relative_to(ROOT)).encode())
         digest.update(path.read_bytes())
     # A moved checkout or another interpreter invalidates scripts and headers.
-    for part in (sys.version, str(venv_dir), os.environ.get("ROS_DISTRO", ""), *groups):
+    for part in (sys.version, str(venv_dir), os.environ.get("ROS_DISTRO", "")):
         digest.update(part.encode())
     return digest.hexdigest()
+
+
+def read_stamp(stamp: Path) -> tuple[str, set[str]]:
+    """(fingerprint, extras) of the environment as it is; ("", nothing) where there is none."""
+    try:
+        made, _, groups = stamp.read_text(encoding="utf-8").partition("\n")
+    except FileNotFoundError:
+        return "", set()
+    return made, set(groups.split())
+
+
+def write_stamp(stamp: Path, made: str, groups: set[str]) -> None:
+    """Record what the environment is made from and which extras it has."""
+    stamp.write_text(f"{made}\n{' '.join(sorted(groups))}\n", encoding="utf-8")
 
 
 @contextmanager
@@ -194,12 +209,38 @@ def build_interfaces(python: Path, venv_dir: Path, log: Path, from_wheels: bool)
     run(["cmake", "--install", str(build_dir)], log, env)
 
 
+def pip_install(python: Path) -> list[str]:
+    """The beginning of a pip command that keeps to the constraints."""
+    options = ["--disable-pip-version-check", "--no-input", "-c", str(CONSTRAINTS / "python.txt")]
+    return [str(python), "-m", "pip", "install", *options]
+
+
+def package(groups: set[str]) -> list[str]:
+    """What tells pip to install this package with extras."""
+    extras = f"[{','.join(sorted(groups))}]" if groups else ""
+    return ["--no-build-isolation", "-e", f"{ROOT}{extras}"]
+
+
 def setup(venv_dir: Path, groups: list[str]) -> None:
-    """Bring the environment up to date; do nothing when it already is."""
-    stamp = venv_dir / ".thermal_enhance_setup"
-    wanted = fingerprint(groups, venv_dir)
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
+    """Bring the environment up to date: do nothing when it is, add where only extras are missing."""
+    stamp = venv_dir / STAMP
+    wanted, asked = fingerprint(venv_dir), set(groups)
+    made, present = read_stamp(stamp)
+    log = venv_dir.parent / f"{venv_dir.name}-setup.log"
+    if made != wanted:
+        create(venv_dir, asked, log)
+        write_stamp(stamp, wanted, asked)
+    elif not asked <= present:
+        print(f"Adding {', '.join(sorted(asked - present))} to {venv_dir}; torch and its like take minutes.")
+        log.write_text("")
+        with step("what they need"):
+            run([*pip_install(venv_dir / "bin" / "python"), *package(asked | present)], log)
+        write_stamp(stamp, wanted, asked | present)
+        print(f"Ready. Details are in {log}.")
+
+
+def create(venv_dir: Path, groups: set[str], log: Path) -> None:
+    """Make the environment anew."""
     check_target(venv_dir)
     check_prerequisites()
     distro = os.environ.get("ROS_DISTRO")
@@ -209,33 +250,21 @@ def setup(venv_dir: Path, groups: list[str]) -> None:
         "the first time takes a minute or two."
     )
     venv_dir.parent.mkdir(parents=True, exist_ok=True)
-    log = venv_dir.parent / f"{venv_dir.name}-setup.log"
     log.write_text("")
     with step("virtual environment"):
         python = make_venv(venv_dir, log, see_system=distro is not None)
-    pip = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-input",
-        "-c",
-        str(CONSTRAINTS / "python.txt"),
-    ]
+    pip = pip_install(python)
     with step("build tools"):
         run([*pip, "setuptools"], log)
     if distro is None:
         with step("ROS 2 client library and interface generators"):
             run([*pip, "-c", str(CONSTRAINTS / "ros-jazzy.txt"), *ROS_WHEELS], log)
     with step("thermal_enhance and its dependencies"):
-        extras = f"[{','.join(groups)}]" if groups else ""
-        run([*pip, "--no-build-isolation", "-e", f"{ROOT}{extras}"], log)
+        run([*pip, *package(groups)], log)
     if distro is None:
         mend_wheel_cmake(python, venv_dir)
     with step("interface package thermal_enhance_msgs"):
         build_interfaces(python, venv_dir, log, from_wheels=distro is None)
-    stamp.write_text(wanted)
     print(f"Ready. Details are in {log}.")
     if distro is not None:
         print(
@@ -249,7 +278,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where to put the environment")
     parser.add_argument(
-        "--groups", default="dev", help="comma-separated extras (dev, ...); empty for run-time only"
+        "--groups",
+        default="dev",
+        help="comma-separated extras (dev, train, tensorrt); empty for run-time only",
     )
     arguments = parser.parse_args()
     groups = [g for g in arguments.groups.split(",") if g]
