@@ -6,6 +6,7 @@ of worker threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -77,7 +78,9 @@ class CropSampler:
         config, thermal = self._config, sequence.thermal[frame]
         height, width = thermal.shape
         zoom = min(rng.uniform(1.0, config.zoom_max), max(1.0, min(height, width) / config.crop))
-        side = round(config.crop * zoom)
+        # Sizes at which the margin is whole pixels, too: else the two views would differ in scale.
+        quantum = config.crop // math.gcd(config.crop, config.margin)
+        side = int(config.crop * zoom) // quantum * quantum
         top = int(rng.integers(max(1, height - side + 1)))
         left = int(rng.integers(max(1, width - side + 1)))
         # A picture smaller than the crop is centred; its mirror image fills the rest.
@@ -87,27 +90,24 @@ class CropSampler:
         mirrored = bool(config.flip and rng.integers(2))
         colored = self._color(sequence, frame, rng)
 
-        def view(image: NDArray[Any], margin: int) -> NDArray[Any]:
-            around = round(margin * side / config.crop)
-            part = _window(image, top - around, left - around, side + 2 * around)
+        def view(image: NDArray[Any], margin: int, dtype: type) -> NDArray[Any]:
+            around = margin * side // config.crop
+            part: NDArray[Any] = _window(image, top - around, left - around, side + 2 * around).astype(
+                dtype, copy=False
+            )
             size = config.crop + 2 * margin
             if part.shape[0] != size:
                 part = np.asarray(cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA))
             part = np.rot90(part, turns)
             return np.ascontiguousarray(part[:, ::-1] if mirrored else part)
 
-        truth = _window(thermal, top, left, side).astype(np.float32)
+        truth = view(thermal, 0, np.float32)
         if thermal.dtype == np.uint16:
             truth /= np.float32(LEVELS_CODE)
-        if side != config.crop:
-            truth = np.asarray(
-                cv2.resize(truth, (config.crop,) * 2, interpolation=cv2.INTER_AREA), np.float32
-            )
-        truth = np.rot90(truth, turns)
-        truth = np.ascontiguousarray(truth[:, ::-1] if mirrored else truth)
         if colored is None:
             return {"hr": truth, "rgb": None, "rgb_context": None, "id": sequence.id}
-        context, margin = view(colored, config.margin), config.margin
+        margin = config.margin
+        context = view(colored, margin, np.uint8)
         inner = np.ascontiguousarray(context[margin : margin + config.crop, margin : margin + config.crop])
         return {"hr": truth, "rgb": inner, "rgb_context": context, "id": sequence.id}
 

@@ -42,10 +42,11 @@ def gradient_loss(made: Tensor, truth: Tensor) -> Tensor:
     )
 
 
-def gmsd_loss(made: Tensor, truth: Tensor, span: float = 1.0, epsilon: float = 1e-8) -> Tensor:
-    """Deviation of the gradient magnitude similarity (Xue et al., 2014), as `metrics.image.gmsd` scores it.
+def gmsd_loss(made: Tensor, truth: Tensor, span: float = 1.0, epsilon: float = 1e-10) -> Tensor:
+    """Deviation of the gradient magnitude similarity (Xue et al., 2014): `metrics.image.gmsd` to learn by.
 
-    Halved pictures, Prewitt gradients; the roots are rounded off by `epsilon`, where they have no derivative.
+    Halved pictures, Prewitt gradients, without the border; the roots are rounded off by `epsilon`, where
+    they have no derivative.
 
     Args:
         made: (B, 1, H, W), at least 6x6.

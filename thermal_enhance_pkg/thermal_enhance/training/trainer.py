@@ -282,14 +282,23 @@ class Trainer:
             if loader is not None:
                 loader(self.model, path)
                 return
-            tensors, _ = load_tensors(path)
-            missing, unexpected = self.model.load_state_dict(tensors, strict=False)
-        except (CheckpointError, RuntimeError) as error:
+            found, _ = load_tensors(path)
+        except CheckpointError as error:
             raise TrainingError(f"init_from: {error}") from error
-        if len(unexpected) == len(tensors):
-            raise TrainingError(f"init_from: {path}: none of its tensors is in the model")
+        state = self.model.state_dict()
+        shared = found.keys() & state.keys()
+        wrong = sorted(name for name in shared if found[name].shape != state[name].shape)
+        if wrong or not shared:
+            reason = (
+                f"{wrong[0]} has another shape in the model"
+                if wrong
+                else "none of its tensors is in the model"
+            )
+            raise TrainingError(f"init_from: {path}: {reason}")
+        copy_state(found, {name: state[name] for name in shared})
         self._progress.say(
-            f"init_from {path.name}: {len(missing)} tensors missing, {len(unexpected)} not used"
+            f"init_from {path.name}: {len(shared)} tensors taken, {len(state) - len(shared)} as initialised, "
+            f"{len(found) - len(shared)} not used"
         )
 
     def _write_weights(self, model: nn.Module, name: str) -> None:
