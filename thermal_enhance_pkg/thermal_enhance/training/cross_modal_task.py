@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from thermal_enhance.enhancers.cross_modal_input import CrossModalInputBuilder, Guide
 from thermal_enhance.networks.cross_modal.configuration import CrossModalConfig
+from thermal_enhance.networks.cross_modal.exporting import CONFIG_KEY
 from thermal_enhance.networks.cross_modal.model import CrossModalModel
 from thermal_enhance.simulation.low_resolution import downsample, synthesize
 from thermal_enhance.simulation.misalignment import (
@@ -92,7 +94,8 @@ class CrossModalSampler:
         builder: CrossModalInputBuilder,
     ) -> None:
         self.recipe, self.settings, self.builder = recipe, settings, builder
-        paired = [s for s in sources if any(sequence.rgb for sequence in s.sequences)]
+        paired = [_with_rgb(source) for source in sources]
+        paired = [source for source in paired if source.sequences]
         self._all = CropSampler(sources, recipe.data, recipe.batch, recipe.seed)
         self._paired = CropSampler(paired, recipe.data, recipe.batch, recipe.seed) if paired else None
 
@@ -139,8 +142,7 @@ class CrossModalSampler:
         config = self.recipe
         side = config.data.crop
         context = sample["rgb_context"]
-        if context is None:  # a picture without RGB in a mixed source
-            context = np.zeros((side + 2 * config.data.margin,) * 2 + (3,), np.uint8)
+        assert context is not None  # the paired sources hold nothing else
         matrix, fill = self._misalignment((side, side), scale, rng)
         color = warp_color(context, matrix, fill, margin=config.data.margin)
         color = degrade_color(color, rng, config.misalignment)
@@ -220,7 +222,8 @@ class CrossModalTask:
             name: tensor.detach().to("cpu", torch.float16).contiguous()
             for name, tensor in model.state_dict().items()
         }
-        save_tensors(path, tensors, {"format": "pt"})
+        assert isinstance(model, CrossModalModel)
+        save_tensors(path, tensors, {"format": "pt", CONFIG_KEY: json.dumps(model.config.to_dict())})
 
     @property
     def validation(self) -> Validation:
@@ -253,6 +256,10 @@ def meet_block_means(made: Tensor, low: Tensor, exact: Tensor | None = None) -> 
     made = made + functional.interpolate(gap, scale_factor=scale, mode="bilinear", align_corners=False)
     rest = (low - functional.avg_pool2d(made, scale)) * weight
     return made + functional.interpolate(rest, scale_factor=scale, mode="nearest")
+
+
+def _with_rgb(source: Source) -> Source:
+    return Source(source.name, source.weight, [s for s in source.sequences if s.rgb])
 
 
 def _signed(levels: NDArray[np.float32]) -> NDArray[np.float32]:
