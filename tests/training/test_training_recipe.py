@@ -114,3 +114,15 @@ def test_only_what_matters_decides_whether_a_run_goes_on(tmp_path):
     assert load_recipe(path, ["steps=99", "max_minutes=3"]).identity() == first
     changed = load_recipe(path, ["optimiser.lr=1e-3"]).identity()
     assert [key for key in first if first[key] != changed[key]] == ["optimiser"]
+
+
+SHIPPED = sorted((ROOT / "config" / "recipes").glob("**/*.yaml"))
+
+
+@pytest.mark.skipif(not SHIPPED, reason="config/recipes holds no recipe")
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads_and_open_ones_are_open(path):
+    recipe = load_recipe(path)
+    assert recipe.name and recipe.method
+    if "-open" in path.stem:
+        assert recipe.data.licences and set(recipe.data.licences) <= {"mit", "cc-by", "cc0", "apache"}

@@ -139,6 +139,9 @@ def test_it_learns_and_leaves_what_it_promises(whole):
     names = sorted(path.name for path in (out / "montages").iterdir())
     assert names == ["0000008.png", "0000016.png", "0000024.png"]
     assert not list(out.glob(".*")), "no temporary file is left"
+    assert {path.stat().st_mode & 0o444 for path in out.glob("*.safetensors")} == {
+        (out / "log.csv").stat().st_mode & 0o444
+    }, "whoever may read the log may read the weights"
     saved, _ = checkpoints.load_tensors(out / "last.safetensors")
     for name, tensor in trainer.ema.shadow.items():
         assert torch.equal(saved[name], tensor), "what is saved is the average"

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 FORMAT = 1
@@ -53,8 +53,10 @@ def save_tensors(
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         plain = {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
-        save_file(plain, str(partial), dict(metadata or {}))
-        with partial.open("rb") as file:
+        # Not `save_file`, whose files nobody else may read.
+        with partial.open("wb") as file:
+            file.write(save(plain, dict(metadata or {})))
+            file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:

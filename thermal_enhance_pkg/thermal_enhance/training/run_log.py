@@ -61,7 +61,7 @@ def plot_curves(path: Path, log: CsvLog, scores: CsvLog) -> bool:
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    hidden = ("step", "minutes", "lr", "steps_per_s", "skipped")
+    hidden = ("step", "minutes", "lr", "steps_per_s", "skipped", "grad_norm")
     losses = [key for key in dict.fromkeys(k for row in log.rows for k in row) if key not in hidden]
     names = [key for key in dict.fromkeys(k for row in scores.rows for k in row) if key not in hidden]
     figure = Figure(figsize=(9, 8), layout="constrained")
@@ -174,4 +174,7 @@ def progress_display() -> Iterator[Progress]:
         def move(fraction: float, text: str) -> None:
             bars.update(task, completed=fraction, description=text)
 
-        yield Progress(bars.console.print, move)
+        def above(text: str) -> None:
+            bars.console.print(text, markup=False, highlight=False)
+
+        yield Progress(above, move)
