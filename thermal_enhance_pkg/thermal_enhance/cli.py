@@ -30,7 +30,7 @@ COMMANDS = {
     "models": Command("thermal_enhance.runtime.models_command", "list the models here and what runs them"),
     "export": Command("thermal_enhance.runtime.export_command", "export a trained checkpoint as a model"),
     "train": Command("thermal_enhance.training.train_command", "train a model by a recipe"),
-    "bench": Command("", "measure: bench transport | pairing | enhance | alignment"),
+    "bench": Command("", "measure: `thermal-enhance bench` lists what"),
 }
 BENCHMARKS = {
     "transport": Command(
@@ -45,6 +45,15 @@ BENCHMARKS = {
     ),
     "alignment": Command(
         "thermal_enhance.evaluation.bench_alignment", "how well thermal is found in RGB, still by still"
+    ),
+    "cross_modal": Command(
+        "thermal_enhance.evaluation.bench_cross_modal", "cross-modal models on the val splits; model cards"
+    ),
+    "ablation": Command(
+        "thermal_enhance.evaluation.bench_ablation", "the paper's ablations and an overfit control"
+    ),
+    "models": Command(
+        "thermal_enhance.evaluation.bench_models", "latency, arithmetic and memory of each model here"
     ),
 }
 NEEDS_ROS = (
