@@ -162,7 +162,10 @@ def link_weights(
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "thermal_enhance", None
     _check_inline(graph, set(linked.values()))
-    return ir.to_proto(model)
+    proto = ir.to_proto(model)
+    # A third of the file, and every reader infers it anyway.
+    del proto.graph.value_info[:]
+    return proto
 
 
 def _link(graph: Any, value: Any, key: str, slot: Slot, weights_file: str) -> None:
@@ -180,7 +183,7 @@ def _link(graph: Any, value: Any, key: str, slot: Slot, weights_file: str) -> No
     stored = ir.Value(name=key, shape=ir.Shape(slot.shape), type=ir.TensorType(dtype), const_value=tensor)
     graph.initializers[key] = stored
     wanted = value.dtype
-    cast = ir.node("Cast", [stored], {"to": int(wanted)}, name=f"{key}/cast")
+    cast = ir.node("Cast", [stored], {"to": int(wanted)})
     cast.outputs[0].name = f"{key}/{wanted.name.lower()}"
     cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(wanted), ir.Shape(slot.shape)
     ir.convenience.replace_all_uses_with(value, cast.outputs[0])
