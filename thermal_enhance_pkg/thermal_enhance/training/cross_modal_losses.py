@@ -23,6 +23,12 @@ def log_mse(made: Tensor, truth: Tensor, floor: float = PSNR_FLOOR) -> Tensor:
     return torch.log(error + floor).mean()
 
 
+def gain_db(made: Tensor, base: Tensor, truth: Tensor) -> float:
+    """How much closer to the truth `made` is than `base`: mean over pictures, dB; for the log."""
+    error, before = ((x - truth).square().mean(dim=(1, 2, 3)) + 1e-8 for x in (made, base))
+    return float(10.0 * torch.log10(before / error).mean())
+
+
 def gradient(made: Tensor, truth: Tensor) -> Tensor:
     """Error of the finite differences over their own size: stands in for LPIPS where that is not installed.
 

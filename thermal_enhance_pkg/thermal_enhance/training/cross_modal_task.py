@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thermal_enhance.enhancers.cross_modal_input import CrossModalInputBuilder, Guide
-from thermal_enhance.networks.cross_modal.configuration import CrossModalConfig
-from thermal_enhance.networks.cross_modal.exporting import CONFIG_KEY
+from thermal_enhance.networks.cross_modal.adapter import has_adapter, save_adapter
+from thermal_enhance.networks.cross_modal.exporting import CONFIG_KEY, PRETRAINED_KEY
 from thermal_enhance.networks.cross_modal.model import CrossModalModel
+from thermal_enhance.networks.cross_modal.provider import build, split
 from thermal_enhance.simulation.low_resolution import downsample, synthesize
 from thermal_enhance.simulation.misalignment import (
     Matrix,
@@ -28,6 +29,7 @@ from thermal_enhance.simulation.misalignment import (
 from thermal_enhance.training import cross_modal_losses as losses
 from thermal_enhance.training.cross_modal_validation import Validation
 from thermal_enhance.training.datasets import CropSampler, Sample, Source, load_sources
+from thermal_enhance.training.ema import trained_state
 from thermal_enhance.training.mapping import from_mapping
 from thermal_enhance.training.recipe import Recipe
 
@@ -183,9 +185,9 @@ class CrossModalTask:
 
     def build_model(self, recipe: Recipe) -> CrossModalModel:
         """The network; a task LoRA stays frozen until prompts are trained."""
-        model = CrossModalModel(CrossModalConfig.from_dict(recipe.model))
+        model = build(recipe.model)
         for name, parameter in model.named_parameters():
-            if "lora_" in name:
+            if name.endswith((".lora_down", ".lora_up")):
                 parameter.requires_grad_(False)
         return model
 
@@ -204,7 +206,9 @@ class CrossModalTask:
             made = meet_block_means(made, batch["low"], batch["exact"])
         # In shares of the range: 0 to 1.
         made, truth = (made + 1.0) / 2.0, (batch["truth"] + 1.0) / 2.0
-        return losses.weighted(self.recipe.loss or {"psnr": 1.0, "gradient": 0.5}, made, truth)
+        loss, parts = losses.weighted(self.recipe.loss or {"psnr": 1.0, "gradient": 0.5}, made, truth)
+        base = (batch["thermal"][:, :1] + 1.0) / 2.0
+        return loss, {**parts, "gain_db": losses.gain_db(made.detach(), base, truth)}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Gain over bicubic, dB, by set and condition; first the mean with aligned RGB."""
@@ -215,15 +219,26 @@ class CrossModalTask:
         return self.validation.montage(model)
 
     def save_weights(self, model: nn.Module, path: Path) -> None:
-        """Write the weights, half precision, as they ship."""
+        """Write the weights, half precision, as they ship; of published weights the adapter alone.
+
+        The adapter is written as a folder beside them too (see `adapter.save_adapter`).
+        """
         from thermal_enhance.training.checkpoint import save_tensors
 
-        tensors = {
-            name: tensor.detach().to("cpu", torch.float16).contiguous()
-            for name, tensor in model.state_dict().items()
-        }
         assert isinstance(model, CrossModalModel)
-        save_tensors(path, tensors, {"format": "pt", CONFIG_KEY: json.dumps(model.config.to_dict())})
+        state = model.state_dict()
+        header = {"format": "pt", CONFIG_KEY: json.dumps(model.config.to_dict())}
+        if has_adapter(model):
+            state = trained_state(model)
+            settings, _ = split(self.recipe.model)
+            assert settings is not None
+            header[PRETRAINED_KEY] = json.dumps(asdict(settings))
+            # The trainer renames the file once it is whole; the folder gets its final name at once.
+            save_adapter(model, path.with_name(path.stem.removeprefix(".part-") + ".adapter"))
+        tensors = {
+            name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in state.items()
+        }
+        save_tensors(path, tensors, header)
 
     @property
     def validation(self) -> Validation:

@@ -35,7 +35,7 @@ class CrossModalModel(nn.Module):
         self.config = config
         self.autoencoder: Autoencoder = autoencoder or PixelAutoencoder(config.autoencoder)
         self.unet = unet or build_unet(config.denoiser, self.autoencoder.latent_channels)
-        attention.install(self.unet, config.fusion)
+        attention.install(self.unet, config.fusion, config.query_chunk)
         self.tasks: task_lora.TaskMatrices | None = None
         if config.task_rank:
             scale = config.task_alpha / config.task_rank
@@ -49,11 +49,11 @@ class CrossModalModel(nn.Module):
         taps, skips = self.autoencoder.tap_channels, self.autoencoder.skip_channels
         self.skips = _projections(taps, skips) if config.skips else None
         self.guide_skips = _projections(taps, skips) if config.guide_skips else None
-        if config.residual:
-            out = getattr(self.autoencoder, "to_picture", None)
-            if out is not None:
-                nn.init.zeros_(out.weight)
-                nn.init.zeros_(out.bias)
+        out = getattr(self.autoencoder, "to_picture", None)
+        if config.residual and out is not None:
+            # Small, not zero: behind zero skips a zero layer would leave both without a gradient.
+            with torch.no_grad():
+                out.weight.mul_(0.01)
 
     def forward(
         self,
@@ -126,7 +126,7 @@ def build_unet(config: DenoiserConfig, latent_channels: int) -> Any:
 
 def _projections(taps: tuple[int, ...], skips: tuple[int, ...]) -> nn.ModuleList:
     """Zero 1x1 convolutions: at first the skips leave the output unchanged."""
-    layers = nn.ModuleList([nn.Conv2d(a, b, 1, bias=False) for a, b in zip(taps, skips)])
+    layers = [nn.Conv2d(a, b, 1, bias=False) for a, b in zip(taps, skips)]
     for layer in layers:
         nn.init.zeros_(layer.weight)
-    return layers
+    return nn.ModuleList(layers)

@@ -28,7 +28,7 @@ class PixelAutoencoderConfig:
     """
 
     channels: tuple[int, int, int, int] = (8, 16, 32, 48)
-    decoder_channels: tuple[int, int, int, int] = (4, 16, 32, 48)
+    decoder_channels: tuple[int, int, int, int] = (8, 16, 32, 48)
     latent_channels: int = 16
     encoder_blocks: tuple[int, int, int, int] = (0, 0, 0, 0)
     decoder_blocks: tuple[int, int, int, int] = (0, 1, 1, 0)
@@ -62,9 +62,7 @@ class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        with torch.no_grad():
-            self.conv2.weight.mul_(0.1)  # without normalisation: start near the identity
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)  # small at first: near the identity
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(functional.relu(self.conv1(x)))
@@ -81,7 +79,8 @@ class PixelAutoencoder(nn.Module):
         super().__init__()
         self.config = config
         c1, c2, c4, c8 = config.decoder_channels
-        self.tap_channels, self.skip_channels = config.channels, config.decoder_channels
+        self.tap_channels: tuple[int, ...] = config.channels
+        self.skip_channels: tuple[int, ...] = config.decoder_channels
         self.latent_channels = config.latent_channels
         self.stem = nn.Conv2d(3, config.channels[0], 3, padding=1)
         # PixelUnshuffle(2) and a 1x1 convolution, written as the one strided convolution they equal: engines
@@ -107,6 +106,18 @@ class PixelAutoencoder(nn.Module):
             ]
         )
         self.to_picture = nn.Conv2d(c1, config.out_channels, 3, padding=1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He initialisation: there is no normalisation to make up for torch's smaller default."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, _Residual):
+                    module.conv2.weight.mul_(0.1)
 
     def encode(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """See `Autoencoder.encode`; both sides must be multiples of 8."""
