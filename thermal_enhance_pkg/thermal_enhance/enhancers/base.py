@@ -22,6 +22,7 @@ class EnhanceRequest:
         prompt_hash: first 16 hex digits of the prompt's sha256; empty for none.
         value_range: (low, high) of the stream's tone curve in `thermal.units`, so that all frames of a
             stream are normalised alike; None to derive it from the frame itself.
+        period_s: time between two frames of the stream, seconds; NaN where unknown or of no matter (offline).
     """
 
     thermal: ThermalFrame
@@ -32,6 +33,7 @@ class EnhanceRequest:
     prompt: object | None = None
     prompt_hash: str = ""
     value_range: tuple[float, float] | None = None
+    period_s: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class EnhancedFrame:
         thermal: (H * scale, W * scale) frame; dtype, units, stamp and frame_id are the input's.
         tier: name of the enhancer that made it.
         tier_reason: why a lower tier than asked for made it; empty at full tier.
-        rgb_trust: how far RGB was used as a guide, 0 to 1; NaN without RGB.
+        rgb_trust: how far RGB can be trusted as a guide, 0 to 1; NaN without RGB.
+        rgb_used: whether RGB had a part in the picture.
         degradation: estimated degradation of the input, 0 to 1; NaN where not estimated.
         consistency_residual: max |area_down(output) - input|, in units.
         stage_ms: time by stage, milliseconds, in order of execution.
@@ -54,6 +57,7 @@ class EnhancedFrame:
     tier: str
     tier_reason: str = ""
     rgb_trust: float = float("nan")
+    rgb_used: bool = False
     degradation: float = float("nan")
     consistency_residual: float = 0.0
     stage_ms: dict[str, float] = field(default_factory=dict)
@@ -80,3 +84,24 @@ class Enhancer(Protocol):
 
     def close(self) -> None:
         """Free what the tier holds; it is not called again afterwards."""
+
+
+@runtime_checkable
+class LoadingEnhancer(Enhancer, Protocol):
+    """A tier that must load something, a model most likely, before it can make frames of a new kind."""
+
+    def refuses(self, request: EnhanceRequest) -> str:
+        """Why such frames are not for this tier, whatever is loaded; empty when they are.
+
+        Cheap, and from any thread.
+        """
+
+    def is_loaded(self, request: EnhanceRequest) -> bool:
+        """Can it make such a frame without loading anything first? Cheap, and from any thread."""
+
+    def load(self, request: EnhanceRequest) -> None:
+        """Load what such frames need, on the tier's own thread; calling the tier does so too.
+
+        Raises:
+            Exception: it cannot be loaded; the tier is of no use then.
+        """

@@ -99,7 +99,7 @@ class GuidedDetail:
     def reduce(
         self, picture: NDArray[np.uint8], homography: NDArray[np.float64], width: int
     ) -> NDArray[np.uint8]:
-        """(H, W) or (H, W, 3) RGB picture, reduced where it is so much finer than the grid that it would alias.
+        """(H, W) or (H, W, 3) RGB picture, reduced where it is so fine that on the grid it would alias.
 
         Args:
             picture: luma or RGB.
@@ -116,7 +116,7 @@ class GuidedDetail:
     def coverage(
         self, homography: NDArray[np.float64], size: tuple[int, int], source: tuple[int, int]
     ) -> Image:
-        """(h, w) float32 mask on the input grid, (width, height) `size`: 1 where RGB of `source` size looks."""
+        """(h, w) float32 on the input grid, (width, height) `size`: 1 where RGB of `source` size looks."""
         mask = inside_mask(pixel_matrix(homography, size, source), size, source)
         # The border of the guide would feed replicated pixels into the band: fade it out.
         core = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1.0)
