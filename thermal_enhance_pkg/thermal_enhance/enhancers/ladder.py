@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest
+from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest, LoadingEnhancer
 from thermal_enhance.enhancers.passthrough import PassthroughEnhancer
 from thermal_enhance.enhancers.worker import TierWorker, describe_error
 
 Factory = Callable[[], Enhancer]
+_SHARE_OF_PERIOD = 0.9
+"""What a model may take of a frame period on average: the rest is for reading and publishing."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class LadderConfig:
         hang_timeout_s: a call that runs longer has hung; its worker is abandoned.
         build_timeout_s: the same for building a tier anew.
         max_respawns: how often a hung tier is built anew before it is disabled.
-        window: calls over which an inline tier's 95th percentile is taken.
+        window: calls over which an inline tier's 95th percentile, and a model's mean time, are taken.
+        hold_rate: step down from a model whose mean time is more than a frame period; otherwise it works on
+            the newest frame and the others are lost.
         pin: name of the one tier to use, without deadlines or backing off; empty for the whole ladder.
     """
 
@@ -43,6 +47,7 @@ class LadderConfig:
     build_timeout_s: float = 300.0
     max_respawns: int = 1
     window: int = 20
+    hold_rate: bool = True
     pin: str = ""
 
     def __post_init__(self) -> None:
@@ -117,13 +122,19 @@ class _Rung:
     late: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
     times: deque[float] = field(default_factory=deque)
+    loads: bool = False
 
     def __post_init__(self) -> None:
         self.times = deque(maxlen=self.window)
+        self.loads = isinstance(self.enhancer, LoadingEnhancer)
 
     @property
     def name(self) -> str:
         return self.enhancer.name
+
+    @property
+    def building_what(self) -> str:
+        return "starting anew" if self.respawns else "loading"
 
     def p95(self) -> float:
         return float(np.percentile(self.times, 95)) if self.times else math.nan
@@ -143,6 +154,10 @@ class QualityLadder:
     then for a while that doubles with every further failure. Tiers with `isolated = True` run on a
     `TierWorker` and may hang; the others run on the caller's thread and are judged by the 95th percentile of
     their times. Below all of them lies passthrough, which cannot fail.
+
+    A `LoadingEnhancer` on a worker loads there while the tiers below make the frames, reason "loading". A
+    model that keeps its deadline and still cannot keep up with the stream steps down too ("rate"): every
+    frame by one lower tier is better to look at, and to work with, than every other frame by the best one.
 
     `__call__` and `reset` belong to one thread; everything else may be called from any.
 
@@ -305,6 +320,9 @@ class QualityLadder:
                 return None, "rgb_missing"
             if now < rung.retry_at and not config.pin:
                 return None, rung.reason
+            waiting = self._not_ready(rung, request, config)
+            if waiting:
+                return None, waiting
             rung.running = True
         timeout = None
         if config.deadline_s is not None and not config.pin:
@@ -329,8 +347,22 @@ class QualityLadder:
             if reason != "busy":  # the deadline it missed has been counted against it
                 self._fail(rung, reason, config)
             return None, reason
-        self._succeed(rung, took, config)
+        self._succeed(rung, took, config, request.period_s)
         return frame, ""
+
+    def _not_ready(self, rung: _Rung, request: EnhanceRequest, config: LadderConfig) -> str:
+        """Why a loading tier cannot take this frame, which is no failure; has it load what it lacks."""
+        worker = rung.worker
+        if worker is None or not rung.loads or not isinstance(worker.enhancer, LoadingEnhancer):
+            return ""
+        refusal = worker.enhancer.refuses(request)
+        if refusal:
+            return refusal
+        if worker.enhancer.is_loaded(request) or config.deadline_s is None or config.pin:
+            return ""  # with no deadline, the call itself loads
+        if worker.start_loading(request):
+            rung.building = True
+        return "loading"
 
     def _fail(self, rung: _Rung, reason: str, config: LadderConfig) -> None:
         with self._lock:
@@ -340,19 +372,26 @@ class QualityLadder:
             rung.failed_at, rung.retry_at, rung.reason = now, now + pause, reason
             rung.times.clear()
 
-    def _succeed(self, rung: _Rung, took: float, config: LadderConfig) -> None:
+    def _succeed(self, rung: _Rung, took: float, config: LadderConfig, period_s: float) -> None:
         with self._lock:
             rung.times.append(took)
             rung.frames += 1
             # Good for as long as it was left alone: what happened before is forgiven.
             if rung.failures and self._clock() - rung.retry_at >= rung.retry_at - rung.failed_at:
                 rung.failures, rung.reason = 0, ""
-            judged = rung.worker is None and config.deadline_s is not None and not config.pin
-            if not judged or len(rung.times) < min(8, config.window):
+            if config.deadline_s is None or config.pin:
                 return
-            if config.deadline_s is not None and rung.p95() > config.deadline_s:
-                rung.troubles["deadline"] += 1
-                self._fail(rung, "deadline", config)
+            # Once it has failed, a few frames tell whether anything has changed.
+            if len(rung.times) < min(3 if rung.failures and rung.worker is not None else 8, config.window):
+                return
+            reason = ""
+            if rung.worker is None:
+                reason = "deadline" if rung.p95() > config.deadline_s else ""
+            elif config.hold_rate and np.mean(rung.times) > _SHARE_OF_PERIOD * period_s:
+                reason = "rate"
+            if reason:
+                rung.troubles[reason] += 1
+                self._fail(rung, reason, config)
 
     def _leave(self, rung: _Rung, frame: EnhancedFrame, reason: str) -> EnhancedFrame:
         with self._lock:
@@ -390,7 +429,7 @@ class QualityLadder:
         if rung.disabled:
             state, reason = "disabled", rung.disabled
         elif rung.worker is not None and rung.worker.busy and not rung.running:
-            state, reason = "busy", "starting anew" if rung.building else rung.reason
+            state, reason = "busy", rung.building_what if rung.building else rung.reason
         elif wait > 0:
             state = "backing_off"
         late = rung.late + (rung.worker.late_results if rung.worker is not None else 0)

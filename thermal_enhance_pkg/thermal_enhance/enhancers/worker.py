@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest
+from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest, LoadingEnhancer
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ class TierWorker:
         self.late_results = 0
         """Results that came after their caller had gone on."""
         self.build_error = ""
-        """Why `build` failed; empty while it has not."""
+        """Why `build`, or loading, failed; empty while neither has."""
         self._build = build
         self._clock = clock
         self._condition = threading.Condition()
+        self.enhancer: Enhancer | None = None
+        """What `build` gave; None before."""
         self._job: _Job | None = None
         self._reset_reason: str | None = None
         self._running_since: float | None = clock()
@@ -99,6 +101,20 @@ class TierWorker:
                 return WorkerResult(None, f"error: {describe_error(job.error)}")
             return WorkerResult(job.frame)
 
+    def start_loading(self, request: EnhanceRequest) -> bool:
+        """Have a `LoadingEnhancer` load what frames like this need; returns at once.
+
+        Returns:
+            False when the thread is at something else.
+        """
+        with self._condition:
+            if self._closed or self._running_since is not None or self._job is not None:
+                return False
+            self._job = _Job(request, load=True)
+            self._running_since = self._clock()
+            self._condition.notify_all()
+            return True
+
     def reset(self, reason: str) -> None:
         """Have the tier forget the past, before its next call; returns at once."""
         with self._condition:
@@ -126,6 +142,7 @@ class TierWorker:
                 self._condition.notify_all()
             return
         with self._condition:
+            self.enhancer = enhancer
             self._running_since = None
             self._condition.notify_all()
         while True:
@@ -140,10 +157,15 @@ class TierWorker:
             try:
                 if reason is not None:
                     enhancer.reset(reason)
-                frame = enhancer(job.request)
+                if not job.load:
+                    frame = enhancer(job.request)
+                elif isinstance(enhancer, LoadingEnhancer):
+                    enhancer.load(job.request)
             except BaseException as caught:  # the thread must outlive whatever the model does
                 error = caught
             with self._condition:
+                if job.load and error is not None:
+                    self.build_error = describe_error(error)
                 job.frame, job.error, job.done = frame, error, True
                 if job.abandoned:
                     self.late_results += 1
@@ -158,8 +180,9 @@ class TierWorker:
 class _Job:
     """One request on its way through the thread."""
 
-    def __init__(self, request: EnhanceRequest) -> None:
+    def __init__(self, request: EnhanceRequest, load: bool = False) -> None:
         self.request = request
+        self.load = load
         self.frame: EnhancedFrame | None = None
         self.error: BaseException | None = None
         self.done = False
