@@ -300,7 +300,7 @@ def test_natural_order(tmp_path):
 
 def test_unavailable_mode_is_raised_by_the_library(stills, tmp_path):
     with pytest.raises(UnavailableModeError):
-        enhance_folder(FolderJob(stills, tmp_path / "out", mode="cross_modal"))
+        enhance_folder(FolderJob(stills, tmp_path / "out", mode="temporal"))
 
 
 def test_no_bar_without_a_terminal():

@@ -16,12 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermal_enhance.enhancers import media
-from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest
+from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest, LoadingEnhancer
 from thermal_enhance.enhancers.classical import ClassicalConfig
 from thermal_enhance.enhancers.conditioning import SceneWatch
+from thermal_enhance.enhancers.learned import LearnedConfig
 from thermal_enhance.enhancers.media import MediaError
-from thermal_enhance.enhancers.registry import MODES, UnavailableModeError, build_tiers, default_scale
+from thermal_enhance.enhancers.registry import (
+    MODES,
+    UnavailableModeError,
+    build_tiers,
+    default_scale,
+    is_learned,
+)
 from thermal_enhance.imaging.frames import ColorFrame, ThermalFrame, Units
+from thermal_enhance.runtime.backend import BackendError
+from thermal_enhance.runtime.store import ModelFileError
 
 Progress = Callable[[int, int, str], None]
 """Called after each frame with (done, total or 0 if unknown, name)."""
@@ -45,7 +54,7 @@ class FolderJob:
         scale: 1 to 8; None for the mode's own.
         model: name of a model; for learned modes.
         task: name of a task; for learned modes.
-        device: auto or cpu here.
+        device: auto, cpu, cuda or cuda:N for learned modes; auto or cpu else.
         recursive: descend into folders; their structure is kept below `out`.
         netd: sensor noise in units of the pixels, see `ClassicalConfig.netd`.
         sampling: area, or off where the input was not area-sampled.
@@ -78,6 +87,7 @@ class FolderReport:
         without_rgb: frames enhanced without RGB although `rgb` was given.
         residual_max: largest consistency residual, in units of the pixels.
         trust: RGB trust of each frame that had RGB.
+        with_rgb: frames in which RGB had a part.
         seconds: time taken.
     """
 
@@ -86,6 +96,7 @@ class FolderReport:
     without_rgb: int = 0
     residual_max: float = 0.0
     trust: list[float] = field(default_factory=list)
+    with_rgb: int = 0
     seconds: float = 0.0
 
 
@@ -109,8 +120,9 @@ def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderRe
     value range, noise level, stripes and what was learnt about the cameras' alignment.
 
     Raises:
-        FolderError: nothing to do, paths that clash, or an option that does not fit the mode.
-        UnavailableModeError: no such mode here.
+        FolderError: nothing to do, paths that clash, an option that does not fit the mode, or a model that
+            does not run here.
+        UnavailableModeError: no such mode here, or no such model.
     """
     began = time.monotonic()
     enhancer = _build(job)
@@ -174,6 +186,8 @@ def _one(
         skew = 0.0 if color is not None else float("nan")
         result = enhancer(EnhanceRequest(frame, color, scale, pair_skew_s=skew, task=job.task))
         _write(result, source, sink)
+    except (BackendError, ModelFileError) as error:  # no frame can be made, whatever its file
+        raise FolderError(str(error)) from error
     except Exception as error:  # one bad file must not end the run
         report.broken.append((source.name, str(error).strip() or type(error).__name__))
         return
@@ -181,6 +195,7 @@ def _one(
     report.residual_max = max(report.residual_max, result.consistency_residual)
     if color is not None:
         report.trust.append(result.rgb_trust)
+        report.with_rgb += result.rgb_used
 
 
 def _write(result: EnhancedFrame, source: _Source, sink: media.VideoSink | None) -> None:
@@ -196,12 +211,22 @@ def _build(job: FolderJob) -> Enhancer:
     if job.mode not in MODES:
         raise UnavailableModeError(job.mode)
     classical = ClassicalConfig(netd=job.netd, sampling=job.sampling, per_frame_alignment=True)
-    enhancer = build_tiers(job.mode, classical)[0]
-    if job.model or job.task:
-        option = "--model" if job.model else "--task"
-        raise FolderError(f"{option} needs a learned mode; mode {job.mode} has none")
-    if job.device not in ("auto", "cpu"):
-        raise FolderError(f"--device must be auto or cpu in mode {job.mode}, not {job.device!r}")
+    if job.task:
+        raise FolderError(f"--task needs a mode with tasks; mode {job.mode} has none")
+    if not is_learned(job.mode):
+        enhancer = build_tiers(job.mode, classical)[0]
+        if job.model:
+            raise FolderError(f"--model needs a learned mode; mode {job.mode} has none")
+        if job.device not in ("auto", "cpu"):
+            raise FolderError(f"--device must be auto or cpu in mode {job.mode}, not {job.device!r}")
+        return enhancer
+    enhancer = build_tiers(job.mode, classical, LearnedConfig(model=job.model, device=job.device))[0]
+    if isinstance(enhancer, LoadingEnhancer):
+        scale = default_scale(job.mode) if job.scale is None else job.scale
+        smallest = ThermalFrame(np.zeros((1, 1), np.uint8))
+        refusal = enhancer.refuses(EnhanceRequest(smallest, scale=scale))
+        if refusal:
+            raise FolderError(f"--scale: {refusal}")
     return enhancer
 
 
@@ -313,10 +338,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--thermal", type=Path, required=True, metavar="DIR|FILE", help="pictures or a video")
     parser.add_argument("--rgb", type=Path, metavar="DIR|FILE", help="RGB, matched by file stem")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR|VIDEO", help="where results go")
-    parser.add_argument("--scale", type=int, help="output over input size, 1 to 8 (default: the mode's)")
+    parser.add_argument(
+        "--scale",
+        type=int,
+        help="output over input size, 1 to 8, or what the model makes (default: the mode's)",
+    )
     parser.add_argument("--model", default="", help="model of a learned mode")
     parser.add_argument("--task", default="", help="task of a learned mode")
-    parser.add_argument("--device", default="auto", help="auto or cpu")
+    parser.add_argument("--device", default="auto", help="of a learned mode: auto, cpu, cuda or cuda:N")
     parser.add_argument("--recursive", action="store_true", help="descend into folders")
     parser.add_argument("--netd", type=float, default=0.0, help="sensor noise in pixel units (default: 0)")
     parser.add_argument(
@@ -355,8 +384,9 @@ def _summary(job: FolderJob, report: FolderReport) -> str:
     frames = f"{report.written} {noun} written to {job.out} in {report.seconds:.1f} s"
     rgb = ""
     if report.trust:
-        used = sum(trust > 0 for trust in report.trust)
-        rgb = f", RGB used in {used} of {len(report.trust)} (mean trust {np.mean(report.trust):.2f})"
+        rgb = (
+            f", RGB used in {report.with_rgb} of {len(report.trust)} (mean trust {np.mean(report.trust):.2f})"
+        )
     missing = f", {report.without_rgb} without RGB" if report.without_rgb else ""
     broken = f", {len(report.broken)} broken" if report.broken else ""
     return f"{frames}{rgb}{missing}{broken}, largest consistency residual {report.residual_max:.3g}\n"

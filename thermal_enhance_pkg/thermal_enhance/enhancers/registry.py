@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from types import MappingProxyType
+from typing import Any
 
 from thermal_enhance.enhancers.base import Enhancer
 from thermal_enhance.enhancers.classical import ClassicalConfig, ClassicalEnhancer
+from thermal_enhance.enhancers.cross_modal import METHOD as CROSS_MODAL
+from thermal_enhance.enhancers.cross_modal import CrossModalEnhancer, CrossModalEnhancerConfig
 from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
+from thermal_enhance.enhancers.learned import LearnedConfig, ModelUnavailableError, find_model
+from thermal_enhance.enhancers.observation import ObservationConfig
 from thermal_enhance.enhancers.passthrough import PassthroughEnhancer
+from thermal_enhance.runtime.store import ModelStore
 
 MODES = MappingProxyType(
     {
@@ -24,28 +31,46 @@ MODES = MappingProxyType(
 )
 """Every mode there is, with its scale by default."""
 
-_BUILDERS: MappingProxyType[str, Callable[[ClassicalConfig], list[Enhancer]]] = MappingProxyType(
-    {
-        "classical": lambda config: [ClassicalEnhancer(config)],
-        "passthrough": lambda _: [PassthroughEnhancer()],
-    }
-)
+_METHODS = MappingProxyType({"cross_modal": (CROSS_MODAL,)})
+"""Learned modes that this version can run, and the methods each needs a model of."""
+_PLAIN = ("classical", "passthrough")
+"""Modes that need no model."""
 
 
 class UnavailableModeError(ValueError):
-    """The mode is unknown, or known but not in this version; `known` tells which."""
+    """The mode is unknown, or cannot run here.
 
-    def __init__(self, mode: str) -> None:
+    Attributes:
+        mode: its name.
+        known: is there such a mode at all?
+        reason: why it cannot run here: no model, no runtime; empty where no version can tell.
+    """
+
+    def __init__(self, mode: str, reason: str = "") -> None:
         self.mode = mode
         self.known = mode in MODES
-        available = ", ".join(available_modes())
-        what = "is not available in this version" if self.known else "is unknown"
-        super().__init__(f"mode {mode!r} {what}: available: {available}")
+        self.reason = reason
+        available = ", ".join(name for name in available_modes() if name != mode)
+        if reason:
+            what = f"cannot run here: {reason}"
+        else:
+            what = "is not available in this version" if self.known else "is unknown"
+        super().__init__(f"mode {mode!r} {what}; available: {available}")
 
 
-def available_modes() -> tuple[str, ...]:
-    """Modes that `build_ladder` can build here, best known first."""
-    return tuple(_BUILDERS)
+def available_modes(store: ModelStore | None = None) -> tuple[str, ...]:
+    """Modes that `build_ladder` can build here, best known first.
+
+    Args:
+        store: where models are; None for the default folders.
+    """
+    learned = [mode for mode in _METHODS if not _missing(mode, LearnedConfig(), store)]
+    return (*_PLAIN, *learned)
+
+
+def is_learned(mode: str) -> bool:
+    """Does the mode run a model, in this version?"""
+    return mode in _METHODS
 
 
 def default_scale(mode: str) -> int:
@@ -59,15 +84,48 @@ def default_scale(mode: str) -> int:
     return MODES[mode]
 
 
-def build_tiers(mode: str, classical: ClassicalConfig | None = None) -> list[Enhancer]:
-    """The mode's own tiers, best first, without the floor.
+def build_tiers(
+    mode: str,
+    classical: ClassicalConfig | None = None,
+    learned: LearnedConfig | None = None,
+    store: ModelStore | None = None,
+) -> list[Enhancer]:
+    """The mode's own tiers, best first, without the floor. Nothing is loaded yet.
+
+    Args:
+        mode: one of `available_modes()`.
+        classical: parameters of the classical tier; a learned tier takes what it shares with it.
+        learned: which model, on what.
+        store: where models are; None for the default folders.
 
     Raises:
-        UnavailableModeError: the mode is unknown or not in this version.
+        UnavailableModeError: the mode is unknown, not in this version, or lacks its model.
     """
-    if mode not in _BUILDERS:
+    classical, learned = classical or ClassicalConfig(), learned or LearnedConfig()
+    if mode == "passthrough":
+        return [PassthroughEnhancer()]
+    if mode == "classical":
+        return [ClassicalEnhancer(classical)]
+    if mode not in _METHODS:
         raise UnavailableModeError(mode)
-    return _BUILDERS[mode](classical or ClassicalConfig())
+    try:
+        return [
+            CrossModalEnhancer(cross_modal_config(classical, learned), store),
+            ClassicalEnhancer(classical),
+        ]
+    except ModelUnavailableError as error:
+        raise UnavailableModeError(mode, str(error)) from error
+
+
+def cross_modal_config(shared: ObservationConfig, learned: LearnedConfig) -> CrossModalEnhancerConfig:
+    """Parameters of the cross-modal tier beside a classical one, but for `min_trust`, which is its own."""
+    values: dict[str, Any] = {
+        field.name: getattr(source, field.name)
+        for source, kind in ((shared, ObservationConfig), (learned, LearnedConfig))
+        for field in dataclasses.fields(kind)
+    }
+    del values["min_trust"]
+    return CrossModalEnhancerConfig(**values)
 
 
 def build_ladder(
@@ -75,16 +133,32 @@ def build_ladder(
     classical: ClassicalConfig | None = None,
     ladder: LadderConfig | None = None,
     clock: Callable[[], float] = time.monotonic,
+    *,
+    learned: LearnedConfig | None = None,
+    store: ModelStore | None = None,
 ) -> QualityLadder:
-    """The ladder of one mode, ready to run.
+    """The ladder of one mode, ready to run; models join it when they are loaded.
 
     Args:
         mode: one of `available_modes()`.
         classical: parameters of the classical tier.
         ladder: deadlines and backing off.
         clock: monotonic seconds.
+        learned: which model, on what.
+        store: where models are; None for the default folders.
 
     Raises:
-        UnavailableModeError: the mode is unknown or not in this version; a node may fall back to classical.
+        UnavailableModeError: the mode is unknown, not in this version, or lacks its model; a node may fall
+            back to classical.
     """
-    return QualityLadder(build_tiers(mode, classical), ladder, clock)
+    return QualityLadder(build_tiers(mode, classical, learned, store), ladder, clock)
+
+
+def _missing(mode: str, learned: LearnedConfig, store: ModelStore | None) -> str:
+    """Why a learned mode cannot run here; empty when it can."""
+    try:
+        for method in _METHODS[mode]:
+            find_model(store or ModelStore(), method, learned.model)
+    except ModelUnavailableError as error:
+        return str(error)
+    return ""
