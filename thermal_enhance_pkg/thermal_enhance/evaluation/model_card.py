@@ -1,0 +1,269 @@
+"""models/<name>/README.md: what a model was trained on and on whose terms, what it reaches, where it ends."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thermal_enhance import resources
+from thermal_enhance.evaluation.cross_modal_scores import BICUBIC, Scores
+from thermal_enhance.evaluation.cross_modal_tables import report
+from thermal_enhance.evaluation.cross_modal_verdicts import verdicts
+from thermal_enhance.evaluation.stills import SETS
+from thermal_enhance.runtime.manifest import ModelManifest
+from thermal_enhance.runtime.store import ModelStore
+from thermal_enhance.training.manifest import Item, read_pack, select
+from thermal_enhance.training.recipe import Recipe, SourceConfig, load_recipe
+
+CLEAR = ("mit", "cc-by", "cc0", "apache")
+"""Licence classes whose terms are stated and let weights be made and used."""
+_NAMES = {
+    "mit": "MIT",
+    "cc-by": "CC BY",
+    "cc0": "CC0",
+    "apache": "Apache",
+    "gpl": "GPL",
+    "agpl": "AGPL",
+    "none-stated": "none stated",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What of one data set was trained on.
+
+    Attributes:
+        dataset: short name.
+        weight: how often it was drawn from, against the others.
+        items: pictures or clips.
+        pictures: frames of them in use.
+        with_rgb: pictures with RGB.
+        licence: class, in words.
+        origins: repositories and commits.
+    """
+
+    dataset: str
+    weight: float
+    items: int
+    pictures: int
+    with_rgb: int
+    licence: str
+    origins: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Facts of a training run.
+
+    Attributes:
+        steps: done.
+        minutes: they took.
+        loss: mean of the last logged steps.
+        machine: it ran on, in words; empty if not told.
+    """
+
+    steps: int
+    minutes: float
+    loss: float
+    machine: str = ""
+
+
+def read_run(folder: Path, machine: str = "") -> Run | None:
+    """The last row of a training run's log.csv; None without one."""
+    path = folder / "log.csv"
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return None
+    last = rows[-1]
+    return Run(int(last["step"]), float(last["minutes"]), float(last["loss"]), machine)
+
+
+def provenance(recipe: Recipe, data: Path) -> list[Source]:
+    """What a recipe trains on, set by set and licence by licence, from the pack's manifests."""
+    items = read_pack(data)
+    found = []
+    for entry in recipe.data.sources:
+        chosen = select(items, "train", datasets=[entry.dataset], licences=recipe.data.licences)
+        if entry.ids:
+            chosen = [item for item in chosen if item.id.startswith(entry.ids)]
+        if entry.limit:
+            chosen = chosen[: entry.limit]
+        for licence in dict.fromkeys(item.licence_class for item in chosen):
+            found.append(
+                _source(entry, [item for item in chosen if item.licence_class == licence], _NAMES[licence])
+            )
+    return found
+
+
+def _source(entry: SourceConfig, items: Sequence[Item], licence: str) -> Source:
+    frames = {item.id: -(-item.frames // entry.stride) for item in items}
+    return Source(
+        entry.dataset,
+        entry.weight,
+        len(items),
+        sum(frames.values()),
+        sum(frames[item.id] for item in items if item.rgb is not None and entry.use_rgb),
+        licence,
+        tuple(dict.fromkeys(item.source for item in items)),
+    )
+
+
+def find_recipe(name: str) -> Path:
+    """The recipe that a shipped model was trained by.
+
+    Raises:
+        ResourceError: there is none of its name.
+    """
+    return resources.resource("config", "recipes", f"{name}.yaml")
+
+
+def write(
+    store: ModelStore, name: str, data: Path, scores: Scores, where: Mapping[str, Any], run: Run | None = None
+) -> Path:
+    """Write the card of a model into its folder.
+
+    Args:
+        store: where the model is.
+        name: of the model and of its recipe.
+        data: the data pack, for counts and licences.
+        scores: figures.
+        where: machine they were measured on.
+        run: facts of the training; None for not at hand.
+
+    Returns:
+        The file.
+    """
+    manifest = store.describe(name)
+    recipe = load_recipe(find_recipe(name))
+    text = card(manifest, recipe, provenance(recipe, data), scores, where, run)
+    path = store.folder(name).resolve() / "README.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def card(
+    manifest: ModelManifest,
+    recipe: Recipe,
+    sources: Sequence[Source],
+    scores: Scores,
+    where: Mapping[str, Any],
+    run: Run | None = None,
+) -> str:
+    """The card's text, Markdown."""
+    decided = verdicts(scores, manifest.name)
+    sections = [
+        f"# {manifest.name}",
+        recipe.description or manifest.description,
+        _summary(manifest),
+        "## Terms",
+        terms(sources),
+        "## Data",
+        _data(sources),
+        "Nothing of a validation item, nor of another picture of its scene, was trained on. RGB was "
+        "misaligned, darkened or left out at random; low-resolution pictures were made from sharp ones.",
+        "## Training",
+        _training(recipe, run),
+        "## Figures",
+        f"Validation splits, measured on {where.get('processor', 'an unnamed machine')}. Every still is "
+        "enhanced by itself, its alignment found from that pair alone.",
+        report(scores, [manifest.name]),
+        "What it was to show:",
+        "\n".join(map(str, decided)) or "Nothing was decided: the sets it needs were not measured.",
+        "## Limits",
+        _limits(scores, manifest),
+        "## Again",
+        _again(manifest),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def terms(sources: Sequence[Source]) -> str:
+    """What is known of the terms that the training data puts on the weights."""
+    licences = list(dict.fromkeys(source.licence for source in sources))
+    clear = {_NAMES[name] for name in CLEAR}
+    unclear = [name for name in licences if name not in clear]
+    if not unclear:
+        return (
+            f"Trained from scratch on items under {_and(licences)} alone. The weights are under Apache-2.0; "
+            "credit the CC BY sources below where their licence asks for it."
+        )
+    named = [source.dataset for source in sources if source.licence in unclear]
+    return (
+        f"Trained among others on items of {_and(list(dict.fromkeys(named)))} (licence: {_and(unclear)}), "
+        "published for research. Our work on the weights is under Apache-2.0; whether those items allow more "
+        "than research use is not known, so take the weights for research, or the `-open` model."
+    )
+
+
+def _summary(manifest: ModelManifest) -> str:
+    profiles = list(dict.fromkeys(f"{g.profile[0]}x{g.profile[1]}" for g in manifest.graphs))
+    return (
+        f"Method {manifest.method}, size {manifest.size}, version {manifest.version}, "
+        f"{_and([f'x{scale}' for scale in manifest.scales])}. Graphs for {_and(profiles)}; other sizes are "
+        "padded or tiled. Input: thermal of any bit depth, RGB of any size that sees about the same, or none."
+    )
+
+
+def _data(sources: Sequence[Source]) -> str:
+    lines = ["| data | licence | items | pictures | with RGB | weight | from |", "|" + "---|" * 7]
+    for s in sources:
+        lines.append(
+            f"| {s.dataset} | {s.licence} | {s.items} | {s.pictures} | {s.with_rgb} | {s.weight:g} | "
+            f"{'; '.join(s.origins)} |"
+        )
+    return "\n".join(lines)
+
+
+def _training(recipe: Recipe, run: Run | None) -> str:
+    optimiser = recipe.optimiser
+    start = f"from the weights {recipe.init_from.name}" if recipe.init_from else "from scratch"
+    lines = [
+        f"Recipe `config/recipes/{recipe.name}.yaml`: {start}, crops of {recipe.data.crop} pixels, "
+        f"{recipe.batch} a step, AdamW at {optimiser.lr:g} with weights averaged at {optimiser.ema:g}, "
+        f"{recipe.precision}, seed {recipe.seed}; loss "
+        + _and([f"{weight:g} x {name}" for name, weight in recipe.loss.items()])
+        + "."
+    ]
+    if run is not None:
+        on = f" on {run.machine}" if run.machine else ""
+        lines.append(f"{run.steps} steps in {run.minutes:.0f} minutes{on}; last logged loss {run.loss:.3f}.")
+    return " ".join(lines)
+
+
+def _limits(scores: Scores, manifest: ModelManifest) -> str:
+    lines = [
+        "- Trained and measured on 8-bit pictures; low resolution is simulated. No radiometric truth was at "
+        "hand: that temperatures stay true rests on the consistency step, not on the training.",
+        f"- Scales {_and([f'x{scale}' for scale in manifest.scales])} only.",
+    ]
+    for dataset in scores.sets():
+        gains = scores.gains(dataset, "area", (manifest.name, "aligned"), (BICUBIC, "aligned"))
+        if gains and min(gains) < 0:
+            lines.append(
+                f"- {SETS[dataset]}: {sum(gain < 0 for gain in gains)} of {len(gains)} pictures come out "
+                f"below bicubic, the worst by {-min(gains):.2f} dB."
+            )
+    return "\n".join(lines)
+
+
+def _again(manifest: ModelManifest) -> str:
+    name, run = manifest.name, f"out/train/{manifest.name}"
+    profiles = list(dict.fromkeys(f"{g.profile[0]}x{g.profile[1]}" for g in manifest.graphs))
+    options = " ".join(f"--profile {profile}" for profile in profiles)
+    return (
+        f"    thermal-enhance train config/recipes/{name}.yaml\n"
+        f"    thermal-enhance export {run}/best.safetensors --method {manifest.method} --name {name} \\\n"
+        f"        --out models {options}\n"
+        f"    thermal-enhance bench {manifest.method} --model {name} --card --run {run}"
+    )
+
+
+def _and(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
