@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from thermal_enhance.networks.diffusion.attention import FUSIONS
 from thermal_enhance.networks.diffusion.autoencoder import PixelAutoencoderConfig
 
 
@@ -59,6 +60,8 @@ class CrossModalConfig:
         skips: encoder-to-decoder skips of the thermal view (3M-TI section 3.3).
         guide_skips: skips of the RGB view as well. Not in the paper: its joint attention sits at 1/8
             resolution and below, where an aligned RGB picture's fine edges are lost.
+        query_chunk: attend to so many query tokens at a time (0: all), the same result in less memory: for
+            engines without fused attention where a sequence is long (METHODS trap D).
         residual: the decoder adds to the thermal base instead of making the picture.
         task_rank: rank of the task LoRA (0: none); C is then an input, identity by default.
         task_alpha: the LoRA's scale is task_alpha / task_rank.
@@ -71,6 +74,7 @@ class CrossModalConfig:
     fusion: str = "csm"
     skips: bool = True
     guide_skips: bool = True
+    query_chunk: int = 0
     residual: bool = True
     task_rank: int = 8
     task_alpha: float = 8.0
@@ -78,8 +82,11 @@ class CrossModalConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.timestep <= 999:
             raise ValueError(f"timestep must lie in 0..999, not {self.timestep}")
-        if self.task_rank < 0:
-            raise ValueError(f"task_rank must be at least 0, not {self.task_rank}")
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {self.fusion!r}")
+        for name in ("task_rank", "query_chunk"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CrossModalConfig:
@@ -101,10 +108,31 @@ class CrossModalConfig:
 
 def _build(kind: Any, values: dict[str, Any], where: str) -> Any:
     known = kind.__dataclass_fields__
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must be a mapping of keys to values, not {values!r}")
     for key in values:
         if key not in known:
             raise ValueError(f"{where}.{key} is unknown; known: {', '.join(known)}")
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    given = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    for key, value in given.items():
+        wanted, got = _kind(getattr(kind(), key)), _kind(value)
+        if got != wanted:
+            raise ValueError(f"{where}.{key} must be {wanted}, not {value!r}")
+    try:
+        return kind(**given)
+    except TypeError as error:  # a list of something else than numbers
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words; a whole number will do for a number."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a text"
+    return "a list" if isinstance(value, tuple) else "a mapping"
 
 
 def _plain(value: Any) -> Any:

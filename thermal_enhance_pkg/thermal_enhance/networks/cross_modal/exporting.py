@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thermal_enhance.networks.cross_modal import provider
+from thermal_enhance.networks.cross_modal.adapter import merge_adapter
 from thermal_enhance.networks.cross_modal.configuration import CrossModalConfig
 from thermal_enhance.networks.cross_modal.model import CrossModalModel
 from thermal_enhance.networks.diffusion.task_lora import identity
@@ -23,6 +25,8 @@ PROFILES = ((256, 256), (512, 512), (640, 480), (640, 512))
 """(width, height) exported by default: a tile, the paper's size, VGA, and a 640x512 camera."""
 CONFIG_KEY = "cross_modal_config"
 """Key of the configuration, as JSON, in the header of a weights file."""
+PRETRAINED_KEY = "cross_modal_pretrained"
+"""Key of the `PretrainedConfig` of a file that holds an adapter and not all weights, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -60,28 +64,44 @@ def read_configuration(checkpoint: Path) -> CrossModalConfig:
     Raises:
         ValueError: there is none, or it does not fit this version.
     """
-    from safetensors import safe_open
-
-    with safe_open(str(checkpoint), framework="pt") as file:
-        text = (file.metadata() or {}).get(CONFIG_KEY)
+    text = _header(checkpoint).get(CONFIG_KEY)
     if text is None:
         raise ValueError(f"{checkpoint}: its header has no {CONFIG_KEY}: weights of another method?")
     return CrossModalConfig.from_dict(json.loads(text))
 
 
+def _header(checkpoint: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(str(checkpoint), framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
 def load_model(checkpoint: Path) -> CrossModalModel:
-    """The trained model, in evaluation mode, on the CPU.
+    """The trained model, in evaluation mode, on the CPU; an adapter is merged into the weights it names.
 
     Raises:
         ValueError: the file is not one of this method's, or tensors are missing.
     """
     from safetensors.torch import load_file
 
-    model = CrossModalModel(read_configuration(checkpoint))
+    config = read_configuration(checkpoint)
+    source = _header(checkpoint).get(PRETRAINED_KEY)
+    tensors = {name: tensor.float() for name, tensor in load_file(str(checkpoint)).items()}
+    if source is None:
+        model = CrossModalModel(config)
+        needed = set(model.state_dict())
+    else:
+        model = provider.load(provider.PretrainedConfig(**json.loads(source)), config)
+        needed = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in load_file(str(checkpoint)).items()})
+        if absent := sorted(needed - tensors.keys()):
+            raise RuntimeError(f"{len(absent)} missing, {absent[0]} first")
+        model.load_state_dict({**model.state_dict(), **tensors})
     except RuntimeError as error:
         raise ValueError(f"{checkpoint}: its tensors are not those of its configuration: {error}") from error
+    if source is not None:
+        merge_adapter(model)
     return model.eval().requires_grad_(False)
 
 
@@ -90,7 +110,8 @@ def graphs(checkpoint: Path, profiles: Sequence[tuple[int, int]] = ()) -> list[C
 
     Args:
         checkpoint: weights as the training wrote them.
-        profiles: (width, height) pairs, multiples of the model's stride; empty for `PROFILES`.
+        profiles: (width, height) pairs, multiples of the model's stride; empty for those of
+            `PROFILES` that are such.
 
     Raises:
         ValueError: a profile is no multiple of the stride.
@@ -100,7 +121,8 @@ def graphs(checkpoint: Path, profiles: Sequence[tuple[int, int]] = ()) -> list[C
     task = identity(model.config.task_rank or 1)
     generator = torch.Generator().manual_seed(0)
     made = []
-    for width, height in profiles or PROFILES:
+    usual = [size for size in PROFILES if not any(side % stride for side in size)]
+    for width, height in profiles or usual:
         if width % stride or height % stride:
             raise ValueError(f"profile {width}x{height}: both sides must be multiples of {stride}")
         thermal, rgb = (torch.rand(1, 3, height, width, generator=generator) * 2 - 1 for _ in range(2))

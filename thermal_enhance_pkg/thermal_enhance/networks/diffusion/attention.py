@@ -21,13 +21,15 @@ def _heads(tokens: Tensor, heads: int) -> Tensor:
     return tokens.reshape(batch, length, heads, width // heads).transpose(1, 2)
 
 
-def attend(attn: Any, query: Tensor, memory: Tensor) -> Tensor:
+def attend(attn: Any, query: Tensor, memory: Tensor, chunk: int = 0) -> Tensor:
     """Multi-head attention with the weights of a diffusers `Attention` module.
 
     Args:
         attn: the module (to_q, to_k, to_v, to_out, heads).
         query: (B, N, C) tokens that ask.
         memory: (B, M, C') tokens that are looked at.
+        chunk: so many queries at a time, which bounds the scores an engine without fused attention has to
+            hold (METHODS trap D); the result is the same. 0 for all at once.
 
     Returns:
         (B, N, C), after the output projection.
@@ -35,7 +37,11 @@ def attend(attn: Any, query: Tensor, memory: Tensor) -> Tensor:
     q, k, v = (
         _heads(tokens, attn.heads) for tokens in (attn.to_q(query), attn.to_k(memory), attn.to_v(memory))
     )
-    mixed = functional.scaled_dot_product_attention(q, k, v)
+    if 0 < chunk < q.shape[2]:
+        pieces = [functional.scaled_dot_product_attention(piece, k, v) for piece in q.split(chunk, dim=2)]
+        mixed = torch.cat(pieces, dim=2)
+    else:
+        mixed = functional.scaled_dot_product_attention(q, k, v)
     batch, heads, length, width = mixed.shape
     return attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).reshape(batch, length, heads * width)))
 
@@ -66,13 +72,14 @@ class JointAttention(nn.Module):
             concatenated channels of both views); "none": each view by itself.
         channels: width of the tokens; the ablations bring layers of their own.
         heads: of the added attention.
+        query_chunk: see `attend`.
     """
 
-    def __init__(self, fusion: str = "csm", channels: int = 0, heads: int = 1) -> None:
+    def __init__(self, fusion: str = "csm", channels: int = 0, heads: int = 1, query_chunk: int = 0) -> None:
         super().__init__()
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {fusion!r}")
-        self.fusion, self.heads = fusion, heads
+        self.fusion, self.heads, self.query_chunk = fusion, heads, query_chunk
         if fusion == "cross":
             self.to_q = nn.Linear(channels, channels, bias=False)
             self.to_k = nn.Linear(channels, channels, bias=False)
@@ -83,8 +90,8 @@ class JointAttention(nn.Module):
             self.mix = nn.Linear(2 * channels, channels)
             _zero(self.mix)
 
-    # `__call__` itself, not `forward`: diffusers reads its signature and silently drops arguments that it does
-    # not find there, the number of views among them.
+    # `__call__` itself, not `forward`: diffusers reads its signature and silently drops arguments that it
+    # does not find there, the number of views among them.
     def __call__(
         self,
         attn: Any,
@@ -107,43 +114,45 @@ class JointAttention(nn.Module):
         Returns:
             (B * views, N, C); (B, N, C) with `thermal_only`.
         """
+        chunk = self.query_chunk
         if views == 1:
-            return attend(attn, hidden_states, hidden_states)
+            return attend(attn, hidden_states, hidden_states, chunk)
         batch, length, width = hidden_states.shape
         scenes = hidden_states.reshape(batch // views, views, length, width)
         thermal = scenes[:, 0]
         joint = scenes.reshape(batch // views, views * length, width)
         if self.fusion == "csm":
             if thermal_only:
-                return attend(attn, thermal, joint)
-            return attend(attn, joint, joint).reshape(batch, length, width)
+                return attend(attn, thermal, joint, chunk)
+            return attend(attn, joint, joint, chunk).reshape(batch, length, width)
         rgb = scenes[:, 1]
         if self.fusion == "asym":
-            mine = attend(attn, thermal, joint)
+            mine = attend(attn, thermal, joint, chunk)
         else:
-            mine = attend(attn, thermal, thermal)
+            mine = attend(attn, thermal, thermal, chunk)
             if self.fusion == "cross":
-                mine = mine + attend(self, thermal, rgb)
+                mine = mine + attend(self, thermal, rgb, chunk)
             elif self.fusion == "concat":
                 mine = mine + self.mix(torch.cat([thermal, rgb], dim=-1))
         if thermal_only:
             return mine
-        return torch.stack([mine, attend(attn, rgb, rgb)], dim=1).reshape(batch, length, width)
+        return torch.stack([mine, attend(attn, rgb, rgb, chunk)], dim=1).reshape(batch, length, width)
 
 
-def install(unet: Any, fusion: str) -> None:
+def install(unet: Any, fusion: str, query_chunk: int = 0) -> None:
     """Set the processors of every transformer block: joint on self-attention, plain on the context.
 
     Args:
         unet: a diffusers `UNet2DConditionModel`.
         fusion: see `JointAttention`.
+        query_chunk: see `attend`.
     """
     processors: dict[str, Any] = {}
     modules = dict(unet.named_modules())
     for name in unet.attn_processors:
         attn = modules[name.removesuffix(".processor")]
         if ".attn1." in name:
-            processors[name] = JointAttention(fusion, attn.to_q.in_features, attn.heads)
+            processors[name] = JointAttention(fusion, attn.to_q.in_features, attn.heads, query_chunk)
         else:
             processors[name] = PlainAttention()
     unet.set_attn_processor(processors)

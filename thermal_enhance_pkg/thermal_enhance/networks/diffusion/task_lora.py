@@ -6,6 +6,8 @@ Being an input of the exported graph, another task is the next frame's business:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,8 +55,14 @@ class TaskLoraLinear(nn.Module):
         return self.base(x) + (low @ self.lora_up.T) * self.scale
 
     def merged(self, matrix: Tensor | None = None) -> Tensor:
-        """(out, in) weight of one task: W + s * up C^T down."""
-        core = torch.eye(len(self.lora_down)) if matrix is None else matrix
+        """(out, in) weight of one task: W + s * up C^T down.
+
+        Raises:
+            ValueError: the base layer has an unmerged LoRA of its own.
+        """
+        if not isinstance(self.base, nn.Linear):
+            raise ValueError("merge the ordinary LoRA first: its update is not in the layer's weight yet")
+        core = torch.eye(len(self.lora_down)).to(self.lora_down) if matrix is None else matrix
         return self.base.weight + self.scale * self.lora_up @ core.T @ self.lora_down
 
 
@@ -76,14 +84,35 @@ def add_task_lora(unet: Any, rank: int, scale: float) -> TaskMatrices:
         if not name.endswith(TARGETS) or ".processor." in name:
             continue
         group = GROUPS.index(name.split("_", 1)[0])
-        parent = unet.get_submodule(name.rpartition(".")[0])
-        wrapped = TaskLoraLinear(module, rank, scale, group, matrices)
-        child = name.rpartition(".")[2]
-        if isinstance(parent, nn.ModuleList):
-            parent[int(child)] = wrapped
-        else:
-            setattr(parent, child, wrapped)
+        replace_module(unet, name, TaskLoraLinear(module, rank, scale, group, matrices))
     return matrices
+
+
+@contextmanager
+def without_task_lora(network: nn.Module) -> Iterator[None]:
+    """The network with its task LoRA taken off, as long as the context lasts.
+
+    Layers have their stock names then. Those that were replaced meanwhile are wrapped again as they are.
+    """
+    worn = {name: m for name, m in network.named_modules() if isinstance(m, TaskLoraLinear)}
+    for name, layer in worn.items():
+        replace_module(network, name, layer.base)
+    try:
+        yield
+    finally:
+        for name, layer in worn.items():
+            layer.base = network.get_submodule(name)  # type: ignore[assignment]
+            replace_module(network, name, layer)
+
+
+def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in another's place, by its dotted name."""
+    path, _, child = name.rpartition(".")
+    parent = network.get_submodule(path)
+    if isinstance(parent, nn.ModuleList | nn.Sequential):
+        parent[int(child)] = module
+    else:
+        setattr(parent, child, module)
 
 
 def identity(rank: int) -> Tensor:
