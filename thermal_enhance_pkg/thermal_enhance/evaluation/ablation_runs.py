@@ -52,7 +52,12 @@ class Budget:
 
 
 def train_and_score(
-    recipe_path: Path, data: Path, out: Path, budget: Budget, pictures: Sequence[Still]
+    recipe_path: Path,
+    data: Path,
+    out: Path,
+    budget: Budget,
+    pictures: Sequence[Still],
+    conditions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train by a recipe and score the averaged weights.
 
@@ -62,10 +67,12 @@ def train_and_score(
         out: folder of the training's own results; an earlier run there is replaced.
         budget: see `Budget`.
         pictures: what to score on.
+        conditions: some of `CONDITIONS`; empty for all that the network has been trained for.
 
     Returns:
         Plain values: recipe, seed, steps, minutes, machine, parameters, and `scores`, one entry a picture and
-        condition (set, still, condition, psnr, ssim, gmsd); bicubic has the condition "bicubic".
+        condition (set, still, condition, psnr, ssim, gmsd), with bicubic as the condition "bicubic" and, for
+        a network with the classical guide, that by itself as "classical none" and "classical aligned".
 
     Raises:
         TrainingError: the training failed.
@@ -88,12 +95,13 @@ def train_and_score(
         outcome = trainer.run()
     began = time.monotonic()
     guided = from_mapping(CrossModalTraining, recipe.task, "task").classical_guide
+    conditions = conditions or conditions_of(recipe)
     model = trainer.model
     with trainer.ema.applied(model) as averaged, torch.no_grad():
         scores = [
             row
             for still in pictures
-            for row in score_still(averaged, still, classical_guide=guided, conditions=conditions_of(recipe))
+            for row in score_still(averaged, still, classical_guide=guided, conditions=conditions)
         ]
     return {
         "recipe": recipe.name,
@@ -138,6 +146,9 @@ def score_still(
             seen = stills.misaligned(color, still)
         ready = network_input(builder, low, seen, classical_guide=classical_guide)
         rows.append(_row(still, condition, enhance(model, ready, low), truth))
+    for condition, seen in (("none", None), ("aligned", color)) if classical_guide else ():
+        base = network_input(builder, low, seen, classical_guide=True).thermal[0]
+        rows.append(_row(still, f"classical {condition}", to_picture(base, low), truth))
     return rows
 
 
@@ -160,8 +171,6 @@ def enhance(model: Any, ready: CrossModalInput, low: Picture) -> Picture:
     """Run the network on a whole picture and meet the input's block means."""
     import torch
 
-    from thermal_enhance.training.cross_modal_task import meet_block_means
-
     device = next(model.parameters()).device
     multiple = model.config.denoiser.multiple
     height, width = ready.thermal.shape[1:]
@@ -171,10 +180,19 @@ def enhance(model: Any, ready: CrossModalInput, low: Picture) -> Picture:
         return torch.from_numpy(np.pad(picture, pad, mode="reflect"))[None].to(device)
 
     rgb = None if ready.rgb is None else tensor(ready.rgb)
-    made = model(tensor(ready.thermal), rgb).float()[..., :height, :width]
-    means = torch.from_numpy(low.astype(np.float32))[None, None].to(device) / 127.5 - 1.0
-    levels = (meet_block_means(made, means)[0, 0].cpu().numpy() + 1.0) * 127.5
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    made = model(tensor(ready.thermal), rgb).float()[0, 0, :height, :width]
+    return to_picture(made.cpu().numpy(), low)
+
+
+def to_picture(made: NDArray[np.float32], low: Picture) -> Picture:
+    """What a network made, in [-1, 1], as a picture that meets the input's block means."""
+    import torch
+
+    from thermal_enhance.training.cross_modal_task import meet_block_means
+
+    means = torch.from_numpy(low.astype(np.float32))[None, None] / 127.5 - 1.0
+    met = meet_block_means(torch.from_numpy(np.ascontiguousarray(made))[None, None], means)[0, 0].numpy()
+    return np.clip(np.rint((met + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def _row(still: Still, condition: str, made: Picture, truth: Picture) -> dict[str, Any]:

@@ -79,9 +79,7 @@ def _cost(reference: list[dict[str, Any]], variant: list[dict[str, Any]], condit
     costs = []
     for run in variant:
         other = by_seed.get(run["seed"], reference[0])
-        # A network without RGB makes the same picture whatever stands beside thermal.
-        own = condition if any(row["condition"] == condition for row in run["scores"]) else "none"
-        mine, full = _by_still(run, own), _by_still(other, condition)
+        mine, full = _by_still(run, condition), _by_still(other, condition)
         shared = [key for key in mine if key in full]
         sets = {key[0] for key in shared}
         costs.append(
@@ -91,6 +89,9 @@ def _cost(reference: list[dict[str, Any]], variant: list[dict[str, Any]], condit
 
 
 def _by_still(run: Mapping[str, Any], condition: str) -> dict[tuple[str, str], float]:
+    # A network trained without RGB makes the same picture whatever stands beside thermal.
+    if not any(row["condition"] == condition for row in run["scores"]):
+        condition = "none"
     return {(row["set"], row["still"]): row["psnr"] for row in run["scores"] if row["condition"] == condition}
 
 
@@ -103,21 +104,22 @@ def control_report(runs: Mapping[str, Any]) -> str:
         "Scored on the very pictures it was trained on: an upper bound of what RGB can give, no quality.",
         _head(found),
         "",
-        "| trained | RGB now | " + " | ".join(_sets(found)) + " |",
+        "| method | RGB | " + " | ".join(_sets(found)) + " |",
         "|" + "---|" * (2 + len(_sets(found))),
     ]
     first = next(iter(found.values()))
-    lines.append(f"| bicubic | - | {' | '.join(_cell(first, key, 'bicubic') for key in _set_keys(found))} |")
+    rows = [("bicubic", first, "bicubic")]
+    rows += [("classical", first, name) for name in _conditions(first) if name.startswith("classical")]
     for name, seeds in found.items():
-        for condition in _conditions(seeds):
-            if condition != "bicubic":
-                cells = [_cell(seeds, key, condition) for key in _set_keys(found)]
-                trained = "without RGB" if name.endswith("no_rgb") else "with RGB"
-                lines.append(f"| {trained} | {condition} | {' | '.join(cells)} |")
+        trained = "overfit without RGB" if name.endswith("no_rgb") else "overfit with RGB"
+        rows += [(trained, seeds, c) for c in _conditions(seeds) if c in ("none", "aligned")]
+    for words, seeds, condition in rows:
+        cells = " | ".join(_cell(seeds, key, condition) for key in _set_keys(found))
+        rgb = "-" if condition == "bicubic" else condition.removeprefix("classical ")
+        lines.append(f"| {words} | {rgb} | {cells} |")
     if {"overfit_rgb", "overfit_no_rgb"} <= found.keys():
         gain = float(np.mean(_cost(found["overfit_no_rgb"], found["overfit_rgb"], "aligned")))
-        gain_text = f"{gain:+.2f} dB"
-        lines += ["", f"- trained and asked with aligned RGB, against without any: {gain_text}"]
+        lines += ["", f"- trained and asked with aligned RGB, against without any: {gain:+.2f} dB"]
     return "\n".join(lines)
 
 

@@ -63,13 +63,16 @@ def _run(arguments: argparse.Namespace, recipe_path: Path, data: Path, seed: int
         arguments.steps, arguments.minutes, seed, arguments.threads, arguments.device
     )
     try:
+        conditions: tuple[str, ...] = ()
         if arguments.control:
             pictures = _trained_pictures(recipe_path, data)
+            # What each was trained for, and no more.
+            conditions = ("none",) if recipe_path.stem.endswith("no_rgb") else ("aligned",)
         else:
             pictures = [s for d in SETS for s in stills.list_stills(data, d, limit=arguments.limit)]
         sys.stderr.write(f"{name}, seed {seed}: train, then score on {len(pictures)} pictures\n")
         out = arguments.out / f"{name}-{seed}"
-        found = ablation_runs.train_and_score(recipe_path, data, out, budget, pictures)
+        found = ablation_runs.train_and_score(recipe_path, data, out, budget, pictures, conditions)
     except RecipeError as error:
         sys.stderr.write(f"bench ablation: {error}\n")
         return 2

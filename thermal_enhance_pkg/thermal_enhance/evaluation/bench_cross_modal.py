@@ -12,8 +12,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from thermal_enhance.evaluation.bench_stats import machine
 from thermal_enhance.evaluation.cross_modal_scores import MakeEnhancer, Row, Scores, measure
 from thermal_enhance.evaluation.cross_modal_tables import report
 from thermal_enhance.evaluation.cross_modal_verdicts import verdicts
+from thermal_enhance.evaluation.progress import progress_bar
 from thermal_enhance.evaluation.shared_models import SharedModels
 from thermal_enhance.runtime.backend import BackendError
 from thermal_enhance.runtime.manifest import ManifestError as ModelManifestError
@@ -41,21 +41,6 @@ DEFAULT_MODEL = "cross_modal-edge"
 def classical(sampling: str) -> Enhancer:
     """A fresh classical enhancer for stills."""
     return ClassicalEnhancer(ClassicalConfig(per_frame_alignment=True, sampling=sampling))
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[float, str], object]]:
-    """(share, text) of the work on a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _share, _text: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=1.0)
-        yield lambda share, text: bars.update(task, completed=share, description=text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
