@@ -1,9 +1,10 @@
 """What the cross-modal network is fed, the same in training and live.
 
 The thermal view has three channels, all on the output grid: the classical result with the trusted RGB detail
-in it (the base that the network adds to), the same without RGB, and plain bicubic. The network thus starts
-from what the guided filter knows already and learns what it does not (METHODS 1.17). The RGB view is the
-colour picture brought onto the thermal grid by the estimated alignment.
+in it (the base that the network adds to), its local contrast without RGB, and the RGB detail alone, both
+amplified. The network thus starts from what the guided filter knows already and learns what it does not
+(METHODS 1.17); and the contrast, from which alone edges are inferred, does not drown in the brightness. The
+RGB view is the colour picture brought onto the thermal grid by the estimated alignment.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermal_enhance.enhancers.guided import GuideConfig, GuidedDetail
-from thermal_enhance.enhancers.upsampling import EdgeUpsampler, Image, UpsamplingConfig, resize_cubic
+from thermal_enhance.enhancers.upsampling import EdgeUpsampler, Image, UpsamplingConfig
 from thermal_enhance.imaging.alignment import pixel_matrix
 
 _HALF = np.float32(127.5)
+AMPLIFICATION = 5.0
+"""Of the contrast and detail channels."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class CrossModalInput:
     """One frame for the network.
 
     Attributes:
-        thermal: (3, H, W) float32, about [-1, 1]: guided base, unguided base, bicubic.
+        thermal: (3, H, W) float32, about [-1, 1]: guided base, local contrast, RGB detail (0 without RGB).
         rgb: (3, H, W) float32 in [-1, 1], or None.
     """
 
@@ -56,11 +59,13 @@ class CrossModalInputBuilder:
         upsampling: of the classical base.
         guide: of the RGB detail in it.
         area_sampled: see `EdgeUpsampler`.
+        guided_base: put the guided filter's RGB detail into the base; off for ablations.
     """
 
     upsampling: UpsamplingConfig = field(default_factory=UpsamplingConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
     area_sampled: bool = True
+    guided_base: bool = True
 
     def __call__(self, thermal: Image, scale: int, guide: Guide | None = None) -> CrossModalInput:
         """Build.
@@ -70,20 +75,21 @@ class CrossModalInputBuilder:
             scale: 2, 4 or 8.
             guide: see `place_color`; None for the thermal-only path.
         """
-        height, width = thermal.shape
-        size = (width * scale, height * scale)
         upsampler = EdgeUpsampler(self.upsampling, self.area_sampled)
         base = upsampler(thermal, scale)
-        guided, rgb = base, None
+        contrast = base - np.asarray(cv2.GaussianBlur(base, (0, 0), 1.0 * scale), np.float32)
+        detail, rgb = np.zeros_like(base), None
         if guide is not None:
             gray = np.asarray(cv2.cvtColor(guide.color, cv2.COLOR_RGB2GRAY), np.float32)
             sigma = self.guide.blur * scale
             if sigma > 0.2:
                 gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma), np.float32)
-            guided = base + GuidedDetail(self.guide, upsampler)(thermal, gray, guide.mask, scale)
-            rgb = np.ascontiguousarray(guide.color.transpose(2, 0, 1)) / _HALF - 1.0
-        pictures = np.stack([guided, base, resize_cubic(thermal, size)])
-        return CrossModalInput(pictures / _HALF - np.float32(1.0), rgb)
+            if self.guided_base:
+                detail = GuidedDetail(self.guide, upsampler)(thermal, gray, guide.mask, scale)
+            rgb = np.ascontiguousarray(guide.color.transpose(2, 0, 1)) / _HALF - np.float32(1.0)
+        amplify = np.float32(AMPLIFICATION / _HALF)
+        pictures = np.stack([(base + detail) / _HALF - np.float32(1.0), contrast * amplify, detail * amplify])
+        return CrossModalInput(pictures, rgb)
 
     def place_color(
         self, color: NDArray[np.uint8], homography: NDArray[np.float64], size: tuple[int, int], scale: int

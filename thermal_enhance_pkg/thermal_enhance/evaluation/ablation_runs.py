@@ -6,6 +6,7 @@ it is all there is. Only the consistency with the input is met, as in validation
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -160,11 +161,7 @@ def network_input(
     if color is None:
         return builder(thermal, SCALE)
     guide = builder.place_color(color, np.eye(3), (low.shape[1], low.shape[0]), SCALE)
-    ready = builder(thermal, SCALE, guide)
-    if classical_guide:
-        return ready
-    view = np.concatenate([ready.thermal[1:2], ready.thermal[1:2], ready.thermal[2:]])
-    return CrossModalInput(view, ready.rgb)
+    return dataclasses.replace(builder, guided_base=classical_guide)(thermal, SCALE, guide)
 
 
 def enhance(model: Any, ready: CrossModalInput, low: Picture) -> Picture:

@@ -124,13 +124,10 @@ class CrossModalSampler:
         low = synthesize(sample["hr"], scale, rng, self.recipe.low_resolution)
         guide = self._guide(sample, scale, rng) if use_rgb else None
         ready = self.builder(low.low, scale, guide)
-        thermal = ready.thermal
-        if not self.settings.classical_guide:
-            thermal = np.concatenate([thermal[1:2], thermal[1:2], thermal[2:]])
         means = downsample(low.high, scale)
         exact = float(low.kernel == "area" and np.abs(means - low.low).max() <= 0.51)
         entry = {
-            "thermal": thermal,
+            "thermal": ready.thermal,
             "truth": _signed(low.high)[None],
             "low": _signed(low.low)[None],
             "exact": np.float32(exact),
@@ -180,7 +177,7 @@ class CrossModalTask:
     def __init__(self, recipe: Recipe, pack: Path) -> None:
         self.recipe, self.pack = recipe, pack
         self.settings = from_mapping(CrossModalTraining, recipe.task, "task")
-        self.builder = CrossModalInputBuilder()
+        self.builder = CrossModalInputBuilder(guided_base=self.settings.classical_guide)
         self._validation: Validation | None = None
 
     def build_model(self, recipe: Recipe) -> CrossModalModel:
@@ -244,9 +241,7 @@ class CrossModalTask:
     def validation(self) -> Validation:
         """The validation pictures, read when first needed."""
         if self._validation is None:
-            self._validation = Validation(
-                self.pack, self.builder, self.settings.validation_pictures, self.settings.classical_guide
-            )
+            self._validation = Validation(self.pack, self.builder, self.settings.validation_pictures)
         return self._validation
 
 

@@ -28,7 +28,8 @@ class _Case:
     dataset: str
     truth: NDArray[np.uint8]
     low: NDArray[np.float32]
-    bicubic: float
+    bicubic: NDArray[np.uint8]
+    score: float
     alone: NDArray[np.float32]
     guided: NDArray[np.float32]
     rgb: NDArray[np.float32]
@@ -41,12 +42,9 @@ class Validation:
         pack: folder of the data pack.
         builder: makes the network's input.
         limit: at most so many pictures of each set.
-        classical_guide: see `CrossModalTraining`.
     """
 
-    def __init__(
-        self, pack: Path, builder: CrossModalInputBuilder, limit: int, classical_guide: bool = True
-    ) -> None:
+    def __init__(self, pack: Path, builder: CrossModalInputBuilder, limit: int) -> None:
         self._cases: list[_Case] = []
         items = read_pack(pack)
         for dataset in SETS:
@@ -55,7 +53,7 @@ class Validation:
                 item = chosen[index]
                 assert item.rgb is not None
                 truth, rgb = media.read_thermal(item.thermal), media.read_color(item.rgb)
-                self._cases.append(_case(dataset, truth, rgb, builder, classical_guide))
+                self._cases.append(_case(dataset, truth, rgb, builder))
 
     def scores(self, model: nn.Module) -> dict[str, float]:
         """Mean gain over bicubic in dB: `gain`, the mean over sets with RGB, then each set and condition."""
@@ -63,7 +61,7 @@ class Validation:
         for case in self._cases:
             for name in ("aligned", "none"):
                 made = self._enhance(model, case, name == "aligned")
-                gain = psnr(made, case.truth, 255.0) - case.bicubic
+                gain = psnr(made, case.truth, 255.0) - case.score
                 table.setdefault(f"{case.dataset}_{name}", []).append(gain)
         means = {key: float(np.mean(values)) for key, values in table.items()}
         overall = float(np.mean([means[f"{dataset}_aligned"] for dataset in SETS]))
@@ -75,7 +73,7 @@ class Validation:
         for dataset in SETS:
             case = next(c for c in self._cases if c.dataset == dataset)
             tiles = [
-                _levels(case.guided[2]),
+                case.bicubic,
                 _levels(case.guided[0]),
                 self._enhance(model, case, False),
                 self._enhance(model, case, True),
@@ -109,7 +107,6 @@ def _case(
     thermal: NDArray[Any],
     rgb: NDArray[np.uint8],
     builder: CrossModalInputBuilder,
-    classical_guide: bool,
 ) -> _Case:
     height, width = (n // SCALE * SCALE for n in thermal.shape)
     truth = np.ascontiguousarray(thermal[:height, :width])
@@ -118,11 +115,10 @@ def _case(
     guide = builder.place_color(np.ascontiguousarray(rgb[:height, :width]), np.eye(3), size, SCALE)
     guided, alone = builder(low, SCALE, guide), builder(low, SCALE)
     assert guided.rgb is not None
-    thermal_view = guided.thermal
-    if not classical_guide:
-        thermal_view = np.concatenate([thermal_view[1:2], thermal_view[1:2], thermal_view[2:]])
-    bicubic = _levels(alone.thermal[2])
-    return _Case(dataset, truth, low, psnr(bicubic, truth, 255.0), alone.thermal, thermal_view, guided.rgb)
+    enlarged = cv2.resize(low, (width, height), interpolation=cv2.INTER_CUBIC)
+    bicubic = np.clip(np.rint(enlarged), 0, 255).astype(np.uint8)
+    score = psnr(bicubic, truth, 255.0)
+    return _Case(dataset, truth, low, bicubic, score, alone.thermal, guided.thermal, guided.rgb)
 
 
 def _levels(picture: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -63,6 +63,8 @@ class CrossModalConfig:
         query_chunk: attend to so many query tokens at a time (0: all), the same result in less memory: for
             engines without fused attention where a sequence is long (METHODS trap D).
         residual: the decoder adds to the thermal base instead of making the picture.
+        residual_scale: factor on what it adds. What is left to add is some hundredths of the range; without
+            the factor the last layer's weights would be as small as the optimiser's steps and never settle.
         task_rank: rank of the task LoRA (0: none); C is then an input, identity by default.
         task_alpha: the LoRA's scale is task_alpha / task_rank.
     """
@@ -76,6 +78,7 @@ class CrossModalConfig:
     guide_skips: bool = True
     query_chunk: int = 0
     residual: bool = True
+    residual_scale: float = 0.05
     task_rank: int = 8
     task_alpha: float = 8.0
 

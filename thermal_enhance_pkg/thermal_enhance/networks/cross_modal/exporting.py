@@ -147,7 +147,7 @@ def manifest(checkpoint: Path) -> dict[str, Any]:
         "description": "RGB-guided thermal super-resolution (3M-TI), thermal-only with the same weights",
         "parameters": {
             "stride": config.denoiser.multiple,
-            "thermal_channels": ["guided", "base", "bicubic"],
+            "thermal_channels": ["guided", "contrast", "detail"],
             "timestep": config.timestep,
             "network": config.to_dict(),
         },

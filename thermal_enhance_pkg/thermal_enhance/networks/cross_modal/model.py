@@ -49,11 +49,11 @@ class CrossModalModel(nn.Module):
         taps, skips = self.autoencoder.tap_channels, self.autoencoder.skip_channels
         self.skips = _projections(taps, skips) if config.skips else None
         self.guide_skips = _projections(taps, skips) if config.guide_skips else None
-        out = getattr(self.autoencoder, "to_picture", None)
-        if config.residual and out is not None:
+        if config.residual and isinstance(self.autoencoder, PixelAutoencoder):
             # Small, not zero: behind zero skips a zero layer would leave both without a gradient.
             with torch.no_grad():
-                out.weight.mul_(0.01)
+                self.autoencoder.to_picture.weight.mul_(0.1)
+                self.autoencoder.direct_out.weight.mul_(0.1)
 
     def forward(
         self,
@@ -91,7 +91,9 @@ class CrossModalModel(nn.Module):
         noise = denoise(self.unet, latent, step, words, views)
         clean = self.one_step(latent[::views], noise, step[::views])
         picture = self.autoencoder.decode(clean, self._skips(taps, guide_taps)).mean(dim=1, keepdim=True)
-        return picture + thermal[:, :1] if self.config.residual else picture
+        if not self.config.residual:
+            return picture
+        return thermal[:, :1] + picture * self.config.residual_scale
 
     def _skips(self, taps: list[Tensor], guide_taps: list[Tensor]) -> list[Tensor | None]:
         found: list[Tensor | None] = [None] * len(taps)

@@ -28,10 +28,10 @@ class PixelAutoencoderConfig:
     """
 
     channels: tuple[int, int, int, int] = (8, 16, 32, 48)
-    decoder_channels: tuple[int, int, int, int] = (8, 16, 32, 48)
+    decoder_channels: tuple[int, int, int, int] = (4, 16, 32, 48)
     latent_channels: int = 16
     encoder_blocks: tuple[int, int, int, int] = (0, 0, 0, 0)
-    decoder_blocks: tuple[int, int, int, int] = (0, 1, 1, 0)
+    decoder_blocks: tuple[int, int, int, int] = (0, 1, 1, 2)
     out_channels: int = 1
 
     def __post_init__(self) -> None:
@@ -58,6 +58,15 @@ class Autoencoder(Protocol):
         """Latent back to a picture (B, 1 or 3, H, W); `skips` are added on the way, finest first."""
 
 
+_SLOPE = 0.1
+"""Of the activation's negative side. With none, the few channels at stride 1 die in the first steps, and a
+residual model then stays at its base for good."""
+
+
+def _activate(x: Tensor) -> Tensor:
+    return functional.leaky_relu(x, _SLOPE)
+
+
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -65,11 +74,11 @@ class _Residual(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)  # small at first: near the identity
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(functional.relu(self.conv1(x)))
+        return x + self.conv2(_activate(self.conv1(x)))
 
 
 class PixelAutoencoder(nn.Module):
-    """Strided by pixel (un)shuffling alone, ReLU, no normalisation: convolutions an inference engine fuses.
+    """Strided by pixel (un)shuffling alone, leaky ReLU, no normalisation: what an inference engine fuses.
 
     Args:
         config: see `PixelAutoencoderConfig`.
@@ -94,6 +103,10 @@ class PixelAutoencoder(nn.Module):
                 for c, n in zip(config.channels, config.encoder_blocks)
             ]
         )
+        # PixelUnshuffle(8) and back in one step beside the chain of twos: what a low-resolution pixel and its
+        # neighbours say about each other reaches the latent, and the picture, by the shortest way.
+        self.direct_in = nn.Conv2d(3, config.channels[3], 8, stride=8)
+        self.direct_out = nn.Conv2d(c8, 64 * config.out_channels, 3, padding=1)
         self.to_latent = nn.Conv2d(config.channels[3], config.latent_channels, 1)
         self.from_latent = nn.Conv2d(config.latent_channels, c8, 3, padding=1)
         self.up = nn.ModuleList(
@@ -112,7 +125,7 @@ class PixelAutoencoder(nn.Module):
         """He initialisation: there is no normalisation to make up for torch's smaller default."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, a=_SLOPE, nonlinearity="leaky_relu")
                 nn.init.zeros_(module.bias)
         with torch.no_grad():
             for module in self.modules():
@@ -121,10 +134,13 @@ class PixelAutoencoder(nn.Module):
 
     def encode(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
         """See `Autoencoder.encode`; both sides must be multiples of 8."""
-        x = self.encoder_stages[0](functional.relu(self.stem(picture)))
+        x = self.encoder_stages[0](_activate(self.stem(picture)))
         taps = [x]
         for down, stage in zip(self.down, list(self.encoder_stages)[1:]):
-            x = stage(functional.relu(down(x)))
+            x = down(x)
+            if len(taps) == 3:
+                x = x + self.direct_in(picture)
+            x = stage(_activate(x))
             taps.append(x)
         return self.to_latent(x), taps
 
@@ -135,7 +151,9 @@ class PixelAutoencoder(nn.Module):
             skip = skips[level]
             if skip is not None:
                 x = x + skip
-            x = self.decoder_stages[level](functional.relu(x))
+            x = self.decoder_stages[level](_activate(x))
+            if level == 3:
+                direct = functional.pixel_shuffle(self.direct_out(x), 8)
             if level:
                 x = functional.pixel_shuffle(self.up[3 - level](x), 2)
-        return self.to_picture(x)
+        return self.to_picture(x) + direct
