@@ -12,7 +12,6 @@ from thermal_enhance.enhancers.ladder import LadderConfig
 from thermal_enhance.enhancers.learned import LearnedConfig
 from thermal_enhance.enhancers.observation import ObservationConfig
 from thermal_enhance.enhancers.registry import (
-    MODES,
     UnavailableModeError,
     available_modes,
     build_ladder,
@@ -62,7 +61,7 @@ def test_a_learned_mode_is_there_once_its_model_is(tmp_path):
     pytest.importorskip("onnxruntime")
     store = ModelStore([tmp_path])
     assert "cross_modal" not in available_modes(store)
-    with pytest.raises(UnavailableModeError, match="there is no cross_modal model in .*") as caught:
+    with pytest.raises(UnavailableModeError, match="there is no cross_modal model in ") as caught:
         build_tiers("cross_modal", store=store)
     assert caught.value.known and str(tmp_path) in str(caught.value)
     stub_model(tmp_path, "mine")

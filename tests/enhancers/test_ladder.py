@@ -1,13 +1,15 @@
 """The ladder: every frame leaves, for a stated reason, and the best tier comes back."""
 
+import dataclasses
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest
+from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest, LoadingEnhancer
 from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder, defect
 from thermal_enhance.enhancers.passthrough import PassthroughEnhancer
 from thermal_enhance.imaging.frames import ColorFrame, ThermalFrame, Units
@@ -432,3 +434,142 @@ def test_whatever_the_tiers_do_a_valid_frame_leaves(script):
 def test_config_names_the_parameter_to_change(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LadderConfig(**wrong)
+
+
+class LoadingTier(Tier):
+    """A model: has to load first, which waits at a gate, and makes scale 1 only."""
+
+    def __init__(self, clock=None, load_error=None):
+        super().__init__("model", clock, isolated=True)
+        self.load_gate, self.load_error, self.loads, self.loaded = threading.Event(), load_error, 0, False
+
+    @property
+    def description(self):
+        return "a model, on paper" if self.loaded else ""
+
+    def refuses(self, request):
+        return "" if request.scale == 1 else f"scale {request.scale} is not one of the model"
+
+    def is_loaded(self, request):
+        return self.loaded
+
+    def load(self, request):
+        if self.loaded:
+            return
+        self.loads += 1
+        assert self.load_gate.wait(20)
+        if self.load_error is not None:
+            raise self.load_error
+        self.loaded = True
+
+    def __call__(self, request):
+        self.load(request)
+        return super().__call__(request)
+
+
+def wait_for(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("did not come true")
+
+
+def test_a_model_loads_while_the_tier_below_makes_the_frames():
+    model = LoadingTier()
+    assert isinstance(model, LoadingEnhancer)
+    ladder = QualityLadder([model, Tier("classical")], LadderConfig(deadline_s=5.0))
+    for _ in range(3):
+        frame = ladder(ask())
+        assert (frame.tier, frame.tier_reason) == ("classical", "loading")
+    assert (status(ladder, "model").state, status(ladder, "model").reason) == ("busy", "loading")
+    assert status(ladder, "model").detail == "" and model.calls == 0
+    model.load_gate.set()
+    wait_for(lambda: status(ladder, "model").state == "ok")
+    frame = ladder(ask())
+    assert (frame.tier, frame.tier_reason) == ("model", "")
+    assert model.loads == 1 and status(ladder, "model").detail == "a model, on paper"
+    ladder.close()
+
+
+def test_loading_may_take_longer_than_a_hung_call():
+    clock = Clock()
+    model = LoadingTier(clock)
+    ladder = QualityLadder([model, Tier("classical")], LadderConfig(hang_timeout_s=5.0), clock)
+    ladder(ask())
+    clock.now += 60
+    assert ladder(ask()).tier_reason == "loading"
+    clock.now += 300
+    assert ladder(ask()).tier_reason.startswith("disabled: hung")
+    model.load_gate.set()
+    ladder.close()
+
+
+def test_a_model_that_cannot_be_loaded_is_disabled_with_the_reason():
+    model = LoadingTier(load_error=OSError("weights.safetensors is missing"))
+    model.load_gate.set()
+    ladder = QualityLadder([model, Tier("classical")], LadderConfig(deadline_s=5.0))
+    ladder(ask())
+    wait_for(lambda: ladder(ask()).tier_reason.startswith("disabled"))
+    frame = ladder(ask())
+    assert frame.tier == "classical"
+    assert frame.tier_reason == "disabled: OSError: weights.safetensors is missing"
+    assert status(ladder, "model").state == "disabled" and model.loads == 1
+    ladder.close()
+
+
+def test_a_frame_that_is_not_for_the_model_is_not_held_against_it():
+    model = LoadingTier()
+    model.loaded = True
+    ladder = QualityLadder([model, Tier("classical")], LadderConfig(deadline_s=5.0))
+    frame = ladder(ask(scale=2))
+    assert (frame.tier, frame.tier_reason) == ("classical", "scale 2 is not one of the model")
+    assert ladder(ask()).tier == "model"
+    ladder.close()
+
+
+@pytest.mark.parametrize("config", [LadderConfig(deadline_s=None), LadderConfig(pin="model")])
+def test_without_deadlines_a_frame_waits_for_the_model(config):
+    model = LoadingTier()
+    model.load_gate.set()
+    ladder = QualityLadder([model, Tier("classical")], config)
+    assert ladder(ask()).tier == "model"
+    ladder.close()
+
+
+def paced(period_s):
+    return dataclasses.replace(ask(), period_s=period_s)
+
+
+def test_a_model_that_cannot_keep_up_with_the_stream_steps_down_for_good():
+    clock = Clock()
+    model = Tier("model", clock, isolated=True)
+    model.takes = 0.06
+    ladder = QualityLadder([model, Tier("classical")], LadderConfig(deadline_s=5.0), clock)
+    slow = [ladder(paced(0.2)).tier for _ in range(20)]
+    assert set(slow) == {"model"}, "5 Hz leave it time enough"
+    tiers, reasons = [], set()
+    for _ in range(3000):
+        frame = ladder(paced(1 / 30))
+        clock.now += 1 / 30 if frame.tier == "classical" else 0.0
+        tiers.append(frame.tier)
+        reasons.add(frame.tier_reason)
+    assert reasons == {"", "rate"}
+    switches = sum(a != b for a, b in pairwise(tiers))
+    # 100 s: it is tried again after 2, 4, 8, 16, 32 ... s, a few frames each.
+    assert switches <= 12 and tiers.count("model") < 25
+    clock.now += 100
+    model.takes = 0.01
+    assert {ladder(paced(1 / 30)).tier for _ in range(40)} == {"model"}
+    ladder.close()
+
+
+@pytest.mark.parametrize("change", [{"hold_rate": False}, {"pin": "model"}, {"deadline_s": None}])
+def test_the_rate_is_not_held_where_it_is_not_asked_for(change):
+    clock = Clock()
+    model = Tier("model", clock, isolated=True)
+    model.takes = 0.06
+    config = dataclasses.replace(LadderConfig(deadline_s=5.0), **change)
+    ladder = QualityLadder([model, Tier("classical")], config, clock)
+    assert {ladder(paced(1 / 30)).tier for _ in range(40)} == {"model"}
+    ladder.close()

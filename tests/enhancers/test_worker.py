@@ -137,3 +137,52 @@ def test_errors_are_described_in_one_short_line():
     assert describe_error(ValueError("  ")) == "ValueError"
     assert describe_error(ValueError("a\nb")) == "ValueError: a"
     assert len(describe_error(ValueError("x" * 999))) == 160
+
+
+class LoadingTier(Tier):
+    """A tier that loads, and says on which thread."""
+
+    description = ""
+
+    def __init__(self, gate=None, load_error=None):
+        super().__init__(gate)
+        self.load_error, self.loaded = load_error, []
+
+    def refuses(self, request):
+        return ""
+
+    def is_loaded(self, request):
+        return bool(self.loaded)
+
+    def load(self, request):
+        self.threads.add(threading.get_ident())
+        if self.gate is not None:
+            self.gate.wait(20)
+        if self.load_error is not None:
+            raise self.load_error
+        self.loaded.append(request)
+
+
+def test_loading_happens_on_the_worker_and_nobody_waits():
+    gate = threading.Event()
+    tier = LoadingTier(gate)
+    made = worker(tier)
+    assert made.enhancer is tier
+    assert made.start_loading(REQUEST)
+    assert made.busy and not made.start_loading(REQUEST)
+    assert made.call(REQUEST, 1).reason == "busy"
+    gate.set()
+    assert made.wait_idle(5)
+    assert tier.loaded == [REQUEST] and made.build_error == "" and made.late_results == 0
+    assert made.call(REQUEST, 5).frame is not None
+    assert len(tier.threads) == 1 and threading.get_ident() not in tier.threads
+    made.close()
+    assert not made.start_loading(REQUEST)
+
+
+def test_a_failed_load_is_kept():
+    made = worker(LoadingTier(load_error=OSError("gone")))
+    assert made.start_loading(REQUEST) and made.wait_idle(5)
+    assert made.build_error == "OSError: gone"
+    made.close()
+    assert made.join(5)

@@ -90,6 +90,10 @@ class Enhancer(Protocol):
 class LoadingEnhancer(Enhancer, Protocol):
     """A tier that must load something, a model most likely, before it can make frames of a new kind."""
 
+    @property
+    def description(self) -> str:
+        """Which model runs, on what; empty before anything is loaded. From any thread."""
+
     def refuses(self, request: EnhanceRequest) -> str:
         """Why such frames are not for this tier, whatever is loaded; empty when they are.
 

@@ -106,6 +106,14 @@ class CrossModalEnhancer:
         known = " and ".join(map(str, self.manifest.scales))
         return f"scale {request.scale} is not one of model {self.manifest.name}: it makes {known}"
 
+    @property
+    def description(self) -> str:
+        """Model, and why it runs where it runs; empty before anything is loaded."""
+        pool = self._pool
+        if pool is None or not self._loaded:
+            return ""
+        return f"{self.manifest.name} {self.manifest.version}, {pool.model.choice_reason}"
+
     def is_loaded(self, request: EnhanceRequest) -> bool:
         """Are both graphs for frames of this size ready?"""
         return self._plan(request).profile in self._loaded

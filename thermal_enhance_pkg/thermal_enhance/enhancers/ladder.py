@@ -74,6 +74,7 @@ class TierStatus:
         troubles: how many frames it did not make, by reason.
         late_results: results that came after their deadline.
         p95_ms: 95th percentile of its recent times, milliseconds; NaN before the first.
+        detail: which model it runs, on what; empty for tiers without one and before it is loaded.
     """
 
     name: str
@@ -84,6 +85,7 @@ class TierStatus:
     troubles: dict[str, int]
     late_results: int
     p95_ms: float
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -442,6 +444,7 @@ class QualityLadder:
             dict(rung.troubles),
             late,
             rung.p95() * 1e3,
+            _detail(rung),
         )
 
     def _check_pin(self, config: LadderConfig) -> None:
@@ -469,6 +472,11 @@ def defect(frame: EnhancedFrame, request: EnhanceRequest) -> str:
         if not bad.any() or (~np.isfinite(made.data) & ~blocks).any():
             return "non_finite"
     return ""
+
+
+def _detail(rung: _Rung) -> str:
+    enhancer = rung.worker.enhancer if rung.worker is not None else rung.enhancer
+    return enhancer.description if isinstance(enhancer, LoadingEnhancer) else ""
 
 
 def _reserve(below: list[_Rung]) -> float:

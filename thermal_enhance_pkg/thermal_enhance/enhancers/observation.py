@@ -235,7 +235,8 @@ class GuideAligner:
             return None, None
         gray = luma(request.color.data)
         if min(levels.shape) < 16 or min(gray.shape) < 16:
-            return Alignment(self.config.alignment.first_guess(), 0.0, False, "too_small"), None
+            self.last = Alignment(self.config.alignment.first_guess(), 0.0, False, "too_small")
+            return self.last, None
         small = gray
         if gray.shape[1] > _ALIGNMENT_WIDTH:
             height = max(8, round(gray.shape[0] * _ALIGNMENT_WIDTH / gray.shape[1]))
