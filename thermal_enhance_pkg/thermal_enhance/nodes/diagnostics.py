@@ -7,7 +7,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from thermal_enhance.enhancers.ladder import QualityLadder
+from thermal_enhance.enhancers.ladder import LadderStatus, QualityLadder
 from thermal_enhance.imaging.frames import FfcState
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
 from thermal_enhance.nodes.ladders import LadderChoice
@@ -89,6 +89,31 @@ def enhancement_diagnostics(
     return array
 
 
+class TierWatch:
+    """Says once what happens to the tiers: a model is ready, one is given up, another makes the frames."""
+
+    def __init__(self) -> None:
+        self._details: dict[str, str] = {}
+        self._disabled: set[str] = set()
+        self._current = ""
+
+    def changes(self, report: LadderStatus) -> list[tuple[str, str]]:
+        """(level, sentence) of what has changed since the last call."""
+        said = []
+        for tier in report.tiers:
+            if tier.detail and tier.detail != self._details.get(tier.name):
+                said.append(("info", f"tier {tier.name} is ready: {tier.detail}"))
+            if tier.state == "disabled" and tier.name not in self._disabled:
+                said.append(("error", f"tier {tier.name} is disabled: {tier.reason}"))
+        self._details = {tier.name: tier.detail for tier in report.tiers}
+        self._disabled = {tier.name for tier in report.tiers if tier.state == "disabled"}
+        if report.current and report.current != self._current:
+            self._current = report.current
+            why = f": {report.reason}" if report.reason else ""
+            said.append(("info", f"frames are now made by tier {report.current}{why}"))
+        return said
+
+
 Part = tuple[str, bytes, str, dict[str, Any]]
 
 
@@ -162,6 +187,8 @@ def _tier_status(statistics: dict[str, Any], ladder: QualityLadder | None, choic
     for tier in report.tiers:
         values[f"state_{tier.name}"] = f"{tier.state} {tier.reason}".strip()
         values[f"p95_ms_{tier.name}"] = f"{tier.p95_ms:.1f}"
+        if tier.detail:
+            values[f"model_{tier.name}"] = tier.detail
     disabled = [tier for tier in report.tiers if tier.state == "disabled"]
     if disabled:
         return "tier", ERROR, f"{disabled[0].name} is disabled: {disabled[0].reason}", values

@@ -31,10 +31,17 @@ class EnhancementConfig:
             "restore+temporal",
         ),
     )
-    model: str = parameter("", "Model of that mode (empty: the mode's default).")
+    model: str = parameter(
+        "", "Model of that mode (empty: the mode's default); `thermal-enhance models` lists those there are."
+    )
+    device: str = parameter("auto", "Where models run: auto, cpu, cuda or cuda:N.")
+    model_threads: int = parameter(
+        0, "CPU threads of a model; 0 for as many as this process may use.", low=0, high=256
+    )
     scale: int = parameter(
         0,
-        "Output size over input size: 1, 2, 4 or 8; 0 chooses the largest within max_output_pixels.",
+        "Output size over input size: 1, 2, 4 or 8; 0 chooses the largest within max_output_pixels. A model "
+        "makes some of them only; frames of another scale are left to the classical tier.",
         low=0,
         high=8,
     )
@@ -58,6 +65,11 @@ class EnhancementConfig:
     )
     deadline: float = parameter(
         0.1, "Time a frame may take, seconds; a slower tier steps down that very frame.", low=0.001, high=60.0
+    )
+    hold_rate: bool = parameter(
+        True,
+        "Step down from a model that cannot keep up with the camera; false: it works on the newest frame "
+        "and the others are dropped.",
     )
     hang_timeout: float = parameter(
         5.0, "A model that has not answered after this many seconds is abandoned.", low=0.1, high=600.0

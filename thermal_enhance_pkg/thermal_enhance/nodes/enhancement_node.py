@@ -23,7 +23,7 @@ from thermal_enhance.imaging.geometry import CameraModel
 from thermal_enhance.imaging.raw import EncodingError
 from thermal_enhance.imaging.tone import ToneConfig, ToneCurve
 from thermal_enhance.nodes.bus import LocalBus
-from thermal_enhance.nodes.diagnostics import Recent, enhancement_diagnostics
+from thermal_enhance.nodes.diagnostics import Recent, TierWatch, enhancement_diagnostics
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
 from thermal_enhance.nodes.ladders import FieldsOfView, LadderChoice, ladder_config, make_ladder
 from thermal_enhance.nodes.lifecycle import SuiteNode
@@ -49,6 +49,8 @@ LADDER_PARAMETERS = frozenset(
     {
         "mode",
         "model",
+        "device",
+        "model_threads",
         "netd",
         "consistency_k",
         "sampling",
@@ -59,7 +61,7 @@ LADDER_PARAMETERS = frozenset(
         "use_rgb",
     }
 )
-DEADLINE_PARAMETERS = frozenset({"deadline", "hang_timeout", "pin_tier"})
+DEADLINE_PARAMETERS = frozenset({"deadline", "hold_rate", "hang_timeout", "pin_tier"})
 HISTORY_S = 10
 """Diagnostics judge the last seconds, so that a fault that is over does not stay on the board."""
 QOS_REPORT_S = 30.0
@@ -96,6 +98,7 @@ class EnhancementNode(SuiteNode):
         self._jump_handle: Any = None
         self._small_inputs: list[MessageInput] = []
         self._diagnostics: Any = None
+        self._tier_watch = TierWatch()
         self.tap: Callable[[FrameResult], None] | None = None
         super().__init__(name, bus, **kwargs)
         self._log = ThrottledLog(node_logger(self))
@@ -428,6 +431,9 @@ class EnhancementNode(SuiteNode):
         self._open_rgb_if_wanted()
         if self._pipeline is None or self._diagnostics is None:
             return
+        if self._ladder is not None:
+            for level, text in self._tier_watch.changes(self._ladder.status()):
+                self._log(level, text)
         snapshot = self.statistics.snapshot()
         if self._history and snapshot["active_s"] < self._history[-1]["active_s"]:
             self._history.clear()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from thermal_enhance.enhancers.classical import ClassicalConfig
 from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
-from thermal_enhance.enhancers.registry import available_modes, build_ladder
+from thermal_enhance.enhancers.learned import LearnedConfig
+from thermal_enhance.enhancers.registry import MODES, UnavailableModeError, build_ladder, is_learned
 from thermal_enhance.imaging.alignment import AlignmentConfig
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
 
@@ -37,17 +38,6 @@ def make_ladder(
         config: the node's parameters.
         fields_of_view: of both cameras where they are calibrated: a better first guess of the alignment.
     """
-    choice = LadderChoice(config.mode, "")
-    if config.mode not in available_modes():
-        choice = LadderChoice(
-            "classical",
-            f"mode '{config.mode}' is not available in this version (available: "
-            f"{', '.join(available_modes())}): running classical instead",
-        )
-    elif config.model:
-        choice = LadderChoice(
-            config.mode, f"mode '{config.mode}' has no models: model '{config.model}' is not used"
-        )
     alignment = AlignmentConfig()
     if fields_of_view is not None:
         alignment = AlignmentConfig(thermal_fov_deg=fields_of_view[0], rgb_fov_deg=fields_of_view[1])
@@ -62,7 +52,17 @@ def make_ladder(
         destripe=config.destripe,
         estimate_noise=config.estimate_noise,
     )
-    return build_ladder(choice.mode, classical, ladder_config(config, choice)), choice
+    learned = LearnedConfig(model=config.model, device=config.device, threads=config.model_threads)
+    choice = LadderChoice(config.mode, "")
+    if config.model and config.mode in MODES and not is_learned(config.mode):
+        choice = LadderChoice(
+            config.mode, f"mode '{config.mode}' has no models: model '{config.model}' is not used"
+        )
+    try:
+        return build_ladder(config.mode, classical, ladder_config(config, choice), learned=learned), choice
+    except UnavailableModeError as error:
+        choice = LadderChoice("classical", f"{error}: running classical instead")
+        return build_ladder("classical", classical, ladder_config(config, choice)), choice
 
 
 def ladder_config(config: EnhancementConfig, choice: LadderChoice) -> LadderConfig:
@@ -70,5 +70,6 @@ def ladder_config(config: EnhancementConfig, choice: LadderChoice) -> LadderConf
     return LadderConfig(
         deadline_s=config.deadline,
         hang_timeout_s=config.hang_timeout,
+        hold_rate=config.hold_rate,
         pin=choice.mode if config.pin_tier else "",
     )

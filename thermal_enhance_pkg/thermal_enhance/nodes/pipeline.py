@@ -311,6 +311,7 @@ class EnhancementPipeline:
             ladder = self._ladder
             self._close_retired()
             config = self._config
+            period_s = self._period_s or float("nan")
         for changed in configs:
             worker.stream.configure(changed)
         stages = {
@@ -334,6 +335,7 @@ class EnhancementPipeline:
                 pair_skew_s=pair.skew_ns * 1e-9 if pair.skew_ns is not None else float("nan"),
                 task=task,
                 value_range=frame.value_range,
+                period_s=period_s,
             )
         )
         stages["enhance"] = (time.monotonic() - enhance_start) * 1e3

@@ -18,6 +18,7 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 
 from thermal_enhance import __version__
+from thermal_enhance.enhancers.registry import available_modes, is_learned
 from thermal_enhance.nodes.bags import BagError, BagReader
 from thermal_enhance.nodes.composition import load_node, source_report, sources_finished
 from thermal_enhance.nodes.enhancement_node import EnhancementNode
@@ -29,6 +30,11 @@ from thermal_enhance.resources import ResourceError, resource
 
 STOP_S = 8.0
 """How long a source may take to end before it is killed."""
+DEFAULT_MODE = "cross_modal"
+"""What config/cpu.yaml sets."""
+CLIPS_HZ, RIG_HZ = 9.0, 4.0
+"""Rates of our own sources where a model runs: what two CPU cores can follow, at 320x240 (a Lepton's pace)
+and at 640x480. Faster, and the ladder hands the frames to the classical tier."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +85,29 @@ def choose_source(options: argparse.Namespace) -> Source:
     if options.data:
         if not Path(options.data).exists():
             raise SuiteError(f"--data {options.data}: there is no such folder")
-        return _folder(Path(options.data), options, downscale=options.downscale or 1, enhancement={})
+        return _folder(Path(options.data), options.rate or 0.0, options.downscale or 1, {})
     if options.source == "topics":
         return Source("the cameras on thermal/image_raw and rgb/image_raw", "", {}, {})
+    model = runs_model(options.mode)
     clips = shared_clips() if options.source in ("auto", "clips") else None
     if clips is not None:
-        # The clips are 640x480; a cheap camera has a quarter of that, and the original to compare with.
-        return _folder(clips, options, downscale=options.downscale or 4, enhancement={"scale": 4})
+        # The clips are 640x480 at 30 Hz; a cheap camera has a quarter of that or less.
+        rate, downscale = (CLIPS_HZ, 8) if model else (0.0, 4)
+        return _folder(clips, options.rate or rate, options.downscale or downscale, {"scale": 4})
     if options.source == "clips":
         raise SuiteError(
             "--source clips: ../shared/data/thermal_video is not there; use --data DIR or --source rig"
         )
     parameters = {"preset": options.preset, "seed": options.seed}
-    if options.rate:
-        parameters["thermal_rate"] = float(options.rate)
+    if options.rate or model:
+        parameters["thermal_rate"] = float(options.rate or RIG_HZ)
     return Source(f"the simulated rig ({options.preset})", "camera_rig_node", parameters, {})
+
+
+def runs_model(mode: str | None) -> bool:
+    """Will a model make the frames: is the mode (None: config/cpu.yaml's) learned, with a model here?"""
+    wanted = DEFAULT_MODE if mode is None else mode
+    return is_learned(wanted) and wanted in available_modes()
 
 
 def _units_of(bag: str) -> dict[str, Any]:
@@ -110,10 +124,10 @@ def _units_of(bag: str) -> dict[str, Any]:
     return {"thermal_units": units} if units else {}
 
 
-def _folder(path: Path, options: argparse.Namespace, downscale: int, enhancement: dict[str, Any]) -> Source:
+def _folder(path: Path, rate: float, downscale: int, enhancement: dict[str, Any]) -> Source:
     parameters = {
         "data": str(path.resolve()),
-        "rate": float(options.rate or 0.0),
+        "rate": float(rate),
         "downscale": downscale,
         "loop": True,
     }
@@ -228,7 +242,8 @@ def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     result = argparse.ArgumentParser(
         prog="thermal-enhance run",
-        description="Start cameras (or a stand-in), enhancement and task router on real ROS 2, and watch.",
+        description="Start cameras (or a stand-in), enhancement and task router on real ROS 2, and watch. "
+        "Each frame is made by the best tier that keeps up; the summary says which made how many, and why.",
     )
     what = result.add_mutually_exclusive_group()
     what.add_argument(
@@ -244,7 +259,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--duration", type=float, default=30.0, help="seconds to run; 0 until Ctrl-C (default 30)"
     )
-    result.add_argument("--mode", default=None, help="enhancement mode (default: classical)")
+    result.add_argument(
+        "--mode",
+        default=None,
+        help=f"enhancement mode (default: {DEFAULT_MODE} where its model is, else classical)",
+    )
+    result.add_argument("--model", default=None, help="model of a learned mode (default: the mode's own)")
     result.add_argument(
         "--scale", type=int, choices=(0, 1, 2, 4, 8), default=None, help="output over input size; 0 auto"
     )
@@ -256,7 +276,11 @@ def parser() -> argparse.ArgumentParser:
         help="shrink --data first, as a cheap camera would",
     )
     result.add_argument(
-        "--rate", type=float, default=None, help="frames a second, or the factor of a bag's own speed"
+        "--rate",
+        type=float,
+        default=None,
+        help="frames a second, or the factor of a bag's own speed; where a model runs, our own sources play "
+        f"at what two CPU cores can follow (clips {CLIPS_HZ:g}, rig {RIG_HZ:g})",
     )
     result.add_argument("--loop", action="store_true", help="start the bag again at its end")
     result.add_argument(
@@ -289,7 +313,7 @@ def main(argv: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
 
     enhancement = dict(source.enhancement)
-    enhancement.update({k: v for k, v in (("mode", options.mode), ("scale", options.scale)) if v is not None})
+    enhancement.update({k: v for k, v in _asked(options) if v is not None})
     parameters = {"enhancement_node": enhancement}
     composed = bool(options.composed and source.node)
     if composed:
@@ -337,6 +361,11 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
+def _asked(options: argparse.Namespace) -> tuple[tuple[str, Any], ...]:
+    """Parameters of the enhancement node that the command line may set."""
+    return (("mode", options.mode), ("model", options.model), ("scale", options.scale))
+
+
 def _watch(
     stop: StopSignal,
     options: argparse.Namespace,
@@ -366,12 +395,20 @@ def _watch(
     return 0
 
 
+def tiers(summary: dict[str, Any]) -> str:
+    """Which tier made how many frames, and why the best one did not make them all."""
+    made = ", ".join(f"{name} {count}" for name, count in summary["tiers"].items()) or "no tier"
+    stepped = ", ".join(f"{reason} {count}" for reason, count in summary["tier_reasons"].items())
+    return made + (f" (stepped down: {stepped})" if stepped else "")
+
+
 def _say_goodbye(summary: dict[str, Any], out: Path) -> None:
     dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "none"
     latency = summary["latency_ms"]
     lines = [
         f"{summary['frames_in']} frames in, {summary['frames_out']} out, dropped: {dropped}"
         + (f", lost on the way here: {summary['lost_in_transport']}" if summary["lost_in_transport"] else ""),
+        f"made by {tiers(summary)}",
         "latency callback to publish: "
         + ", ".join(
             f"{name} -" if latency[name] is None else f"{name} {latency[name]:.1f} ms"
