@@ -20,6 +20,7 @@ from thermal_enhance.evaluation.bench_stats import LatencySummary, machine
 from thermal_enhance.evaluation.model_timing import Subject, Timing, alone, time_enhancer, time_graph
 from thermal_enhance.evaluation.progress import progress_bar
 from thermal_enhance.runtime.backend import BackendError
+from thermal_enhance.runtime.export_command import parse_profile
 from thermal_enhance.runtime.manifest import ManifestError, ModelManifest
 from thermal_enhance.runtime.onnxruntime_backend import usable_cpus
 from thermal_enhance.runtime.store import ModelFileError, ModelStore, UnknownModel
@@ -63,10 +64,22 @@ class Row:
 
 
 def measure(
-    store: ModelStore, names: Sequence[str], *, device: str, threads: int, runs: int, enhancers: bool = True
+    store: ModelStore,
+    names: Sequence[str],
+    *,
+    device: str,
+    threads: int,
+    runs: int,
+    enhancers: bool = True,
+    profiles: Sequence[tuple[int, int]] = (),
 ) -> list[Row]:
-    """Time every graph of some models."""
-    work = [(manifest, graph) for manifest in map(store.describe, names) for graph in manifest.graphs]
+    """Time every graph of some models, or those of some profiles."""
+    work = [
+        (manifest, graph)
+        for manifest in map(store.describe, names)
+        for graph in manifest.graphs
+        if not profiles or graph.profile in profiles
+    ]
     rows = []
     with progress_bar() as advance:
         for index, (manifest, graph) in enumerate(work):
@@ -176,6 +189,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the graph (default: all)")
     parser.add_argument("--runs", type=int, default=100, help="timed runs (default: 100)")
+    parser.add_argument(
+        "--profile", type=parse_profile, action="append", metavar="WxH", help="only these (default: all)"
+    )
     parser.add_argument("--graphs-only", action="store_true", help="leave the enhancers out")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args(argv)
@@ -193,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             threads=arguments.threads,
             runs=arguments.runs,
             enhancers=not arguments.graphs_only,
+            profiles=arguments.profile or (),
         )
     except (UnknownModel, ManifestError, ModelFileError, BackendError) as error:
         sys.stderr.write(f"bench models: {error}\n")

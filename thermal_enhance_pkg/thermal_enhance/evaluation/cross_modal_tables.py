@@ -74,7 +74,7 @@ def _table(
                 for name in present
             ]
             if any(means):
-                count = len(scores.of(dataset, sampling, method, present[0]))
+                count = max(len(scores.of(dataset, sampling, method, name)) for name in present)
                 cells = " | ".join(map(_cell, means))
                 lines.append(f"| {SETS[dataset]} | {count} | {method} | {cells} |")
     return "\n".join(lines)
