@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from thermal_enhance import __version__
-from thermal_enhance.entry import hold_signals
+from thermal_enhance.entry import hold_signals, leave
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[:1] == ["--version"]:
         sys.stdout.write(f"thermal-enhance {__version__}\n")
         return 0
-    return dispatch("thermal-enhance", COMMANDS, arguments)
+    status = dispatch("thermal-enhance", COMMANDS, arguments)
+    return leave(status) if argv is None else status
 
 
 if __name__ == "__main__":

@@ -8,9 +8,16 @@ as it always does.
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
+import threading
+import time
 
+TIER_THREAD = "tier-"
+"""How the names of tiers' threads begin."""
+LEAVE_S = 2.0
+"""How long a tier's thread may take to end with the process, seconds."""
 NODES = {
     "enhancement_node": "thermal_enhance.nodes.enhancement_node",
     "task_router_node": "thermal_enhance.nodes.task_router_node",
@@ -26,9 +33,27 @@ def hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
+def leave(status: int) -> int:
+    """Last thing in a process: the exit status, unless a model will not let go.
+
+    A tier's thread may be deep in a library's native code, loading or hung. Python would unwind it when the
+    interpreter ends, which aborts the process ("terminate called without an active exception"): it gets a
+    moment, and then the process ends without asking.
+    """
+    until = time.monotonic() + LEAVE_S
+    tiers = [thread for thread in threading.enumerate() if thread.name.startswith(TIER_THREAD)]
+    for thread in tiers:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in tiers):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
 def _run(name: str) -> int:
     hold_signals()
-    return int(importlib.import_module(NODES[name]).main())
+    return leave(int(importlib.import_module(NODES[name]).main()))
 
 
 def enhancement_node() -> int:

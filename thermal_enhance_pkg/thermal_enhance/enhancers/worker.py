@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest, LoadingEnhancer
+from thermal_enhance.entry import TIER_THREAD
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class TierWorker:
         self._reset_reason: str | None = None
         self._running_since: float | None = clock()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=f"tier-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=TIER_THREAD + name, daemon=True)
         self._thread.start()
 
     @property
