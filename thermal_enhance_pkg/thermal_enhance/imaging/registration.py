@@ -1,12 +1,8 @@
-"""Cross-modal image registration: the pieces that `alignment` runs one at a time.
+"""Cross-modal image registration: the pieces that `alignment_search` and `alignment_tiles` work with.
 
 Thermal and visible pictures of one scene share edges, not brightness, and an edge may be bright-to-dark in
-one and dark-to-bright in the other. Two measures survive that:
-
- - the *double-angle orientation field* (gradient squared as a complex number, so that opposite directions
-   agree; Granlund 1978), correlated by FFT for the coarse search and by Gauss-Newton for the basin;
- - *local correlation*: inside every window the colour band-pass may explain the thermal one with a gain of
-   either sign. It is what guided upsampling lives on, so the last step maximises exactly that.
+one and dark-to-bright in the other. The *double-angle orientation field* (gradient squared as a complex
+number, so that opposite directions agree; Granlund 1978) survives that; it is correlated by FFT.
 
 All matrices map grid pixels of the thermal picture to grid pixels of the luma picture, centres at integers.
 """
@@ -23,7 +19,6 @@ Image = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
 _TINY = 1e-9
-_MODELS = {"translation": 2, "similarity": 4, "affine": 6, "homography": 8}
 
 
 @dataclass(frozen=True)
@@ -37,10 +32,6 @@ class OrientationField:
 
     cosine: Image
     sine: Image
-
-    def smoothed(self, sigma: float) -> OrientationField:
-        """The field blurred by a Gaussian of `sigma` pixels (widens the basin of convergence)."""
-        return OrientationField(_blur(self.cosine, sigma), _blur(self.sine, sigma))
 
     @property
     def energy(self) -> float:
@@ -58,33 +49,39 @@ def _gradient(image: Image) -> tuple[Image, Image]:
     return np.asarray(x, np.float32), np.asarray(y, np.float32)
 
 
-def orientation_field(image: Image, sigma: float, mask: Image | None = None) -> OrientationField:
+def orientation_field(
+    image: Image, sigma: float, mask: Image | None = None, neighbourhood: float = 6.0
+) -> OrientationField:
     """Double-angle gradient field at scale `sigma`, divided by the local gradient energy.
 
     Args:
         image: (H, W) float32, about [0, 1].
         sigma: Gaussian scale of the derivative, pixels.
         mask: (H, W) float32 in {0, 1}; the field is zero where it is 0.
+        neighbourhood: sigma over which gradient energy is averaged, pixels.
     """
     gx, gy = _gradient(_blur(image, sigma))
     power = gx * gx + gy * gy
     if mask is not None:
         power = power * mask
     # The floor keeps flat, noise-only areas from being blown up to full strength.
-    local = np.sqrt(_blur(power, 6.0) + 1e-8)
+    local = np.sqrt(_blur(power, neighbourhood) + 1e-8)
     strength = 1.0 / (np.sqrt(power) * local + 0.5 * power + 1e-12)
     if mask is not None:
         strength = strength * mask
     return OrientationField((gx * gx - gy * gy) * strength, 2.0 * gx * gy * strength)
 
 
-def warp_to_grid(luma: Image, matrix: Matrix, size: tuple[int, int]) -> tuple[Image, Image]:
+def warp_to_grid(
+    luma: Image, matrix: Matrix, size: tuple[int, int], lit: Image | None = None
+) -> tuple[Image, Image]:
     """Sample `luma` on the thermal grid.
 
     Args:
         luma: (h, w) float32.
         matrix: 3x3, grid pixel to luma pixel.
         size: (width, height) of the grid.
+        lit: (h, w) float32 from `lit_area`; all of it if None.
 
     Returns:
         (H, W) float32 picture (edges replicated) and (H, W) float32 mask, 1 where luma was really there.
@@ -92,8 +89,61 @@ def warp_to_grid(luma: Image, matrix: Matrix, size: tuple[int, int]) -> tuple[Im
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpPerspective(luma, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     inside = inside_mask(matrix, size, (luma.shape[1], luma.shape[0]))
+    if lit is not None:
+        seen = cv2.warpPerspective(lit, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        inside *= np.asarray(seen > 0.99, np.float32)
     eroded = cv2.erode(inside, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1.0)
     return np.asarray(warped, np.float32), np.asarray(eroded, np.float32)
+
+
+def lit_area(luma: Image) -> Image | None:
+    """Where a luma picture shows anything: (H, W) float32 mask, or None for everywhere.
+
+    A picture that was warped before it came here has black wedges at its border, and their edges are the
+    strongest in it. Only black that touches the border counts, and only where there is some of it.
+    """
+    black = (luma < 1.0 / 510).astype(np.uint8)
+    rim = np.concatenate([black[0], black[-1], black[:, 0], black[:, -1]])
+    if int(rim.sum()) < 8:
+        return None
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(black, connectivity=4)
+    on_rim = np.zeros(count, bool)
+    on_rim[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    on_rim &= stats[:, cv2.CC_STAT_AREA] >= 0.001 * black.size
+    on_rim[0] = False
+    if not on_rim.any():
+        return None
+    # Interpolation has smeared the edge over a pixel or two.
+    unlit = cv2.dilate(on_rim[labels].astype(np.uint8), np.ones((5, 5), np.uint8))
+    return np.asarray(1 - unlit, np.float32)
+
+
+def resize_to_width(image: NDArray[np.float32], width: int) -> Image:
+    """`image` on a grid `width` pixels wide."""
+    height = max(8, round(image.shape[0] * width / image.shape[1]))
+    shrink = width < image.shape[1]
+    method = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.float32)
+
+
+def shrink_to_width(image: NDArray[np.float32], width: int) -> Image:
+    """`image` reduced to `width` pixels; smaller ones are left alone."""
+    return np.asarray(image, np.float32) if image.shape[1] <= width else resize_to_width(image, width)
+
+
+def pixel_matrix(homography: Matrix, source: tuple[int, int], target: tuple[int, int]) -> Matrix:
+    """Turn a matrix over [0, 1] coordinates into one over pixel centres of two (width, height) grids."""
+    into = np.array([[1 / source[0], 0, 0.5 / source[0]], [0, 1 / source[1], 0.5 / source[1]], [0, 0, 1.0]])
+    out = np.array([[target[0], 0, -0.5], [0, target[1], -0.5], [0, 0, 1.0]])
+    return np.asarray(out @ homography @ into)
+
+
+def unit_matrix(matrix: Matrix, source: tuple[int, int], target: tuple[int, int]) -> Matrix:
+    """The inverse of `pixel_matrix`: over pixel centres in, over [0, 1] coordinates out."""
+    into = np.array([[1 / target[0], 0, 0.5 / target[0]], [0, 1 / target[1], 0.5 / target[1]], [0, 0, 1.0]])
+    out = np.array([[source[0], 0, -0.5], [0, source[1], -0.5], [0, 0, 1.0]])
+    unit = into @ matrix @ out
+    return np.asarray(unit / unit[2, 2])
 
 
 def inside_mask(matrix: Matrix, size: tuple[int, int], source: tuple[int, int]) -> Image:
@@ -114,12 +164,6 @@ def similarity_matrix(size: tuple[int, int], scale: float, angle: float, dx: flo
     cx, cy = (size[0] - 1) / 2, (size[1] - 1) / 2
     c, s = np.cos(angle) * scale, np.sin(angle) * scale
     return np.array([[c, -s, cx - c * cx + s * cy + dx], [s, c, cy - s * cx - c * cy + dy], [0.0, 0.0, 1.0]])
-
-
-def rescale_matrix(matrix: Matrix, factor: tuple[float, float]) -> Matrix:
-    """The same mapping between grids whose sides (both of them) are `factor` times as long."""
-    k = np.array([[factor[0], 0, (factor[0] - 1) / 2], [0, factor[1], (factor[1] - 1) / 2], [0, 0, 1.0]])
-    return k @ matrix @ np.linalg.inv(k)
 
 
 def spectrum(field: OrientationField) -> NDArray[np.complexfloating]:
@@ -164,108 +208,3 @@ def best_shift(
     window = np.roll(surface, (my, mx), (0, 1))[: 2 * my + 1, : 2 * mx + 1]
     row, column = np.unravel_index(int(window.argmax()), window.shape)
     return float(window[row, column]), -(float(column) - mx), -(float(row) - my)
-
-
-class GaussNewton:
-    """One registration problem on one grid; `step` does one bounded iteration.
-
-    Args:
-        thermal: (H, W) float32 in [0, 1].
-        luma: (h, w) float32 in [0, 1]; any size.
-        model: translation, similarity, affine or homography.
-    """
-
-    def __init__(self, thermal: Image, luma: Image, model: str = "similarity") -> None:
-        if model not in _MODELS:
-            raise ValueError(f"model must be one of {', '.join(_MODELS)}, not {model!r}")
-        self.thermal, self.luma, self.model = thermal, luma, model
-        height, width = thermal.shape
-        self.size = (width, height)
-        self._half = width / 2
-        self._x = ((np.arange(width) - (width - 1) / 2) / self._half).astype(np.float32)[None, :]
-        self._y = ((np.arange(height) - (height - 1) / 2) / self._half).astype(np.float32)[:, None]
-        self._to_unit = np.array(
-            [[1 / self._half, 0, -(width - 1) / width], [0, 1 / self._half, -(height - 1) / width], [0, 0, 1]]
-        )
-        self._from_unit = np.linalg.inv(self._to_unit)
-
-    def orientation_step(self, matrix: Matrix, sigma: float, smooth: float) -> tuple[Matrix, float]:
-        """One iteration on the orientation fields.
-
-        Returns:
-            The next matrix, and the agreement (-1 to 1) of the fields under the one given.
-        """
-        mine = orientation_field(self.thermal, sigma).smoothed(smooth)
-        warped, mask = warp_to_grid(self.luma, matrix, self.size)
-        theirs = orientation_field(warped, sigma, mask).smoothed(smooth)
-        gain = mine.energy / (theirs.energy + _TINY)
-        match = np.vdot(mine.cosine, theirs.cosine) + np.vdot(mine.sine, theirs.sine)
-        agreement = float(match) / (mine.energy * theirs.energy + _TINY)
-        freedom = _MODELS[self.model]
-        normal, right = np.zeros((freedom, freedom)), np.zeros(freedom)
-        for a, b in ((mine.cosine, theirs.cosine * gain), (mine.sine, theirs.sine * gain)):
-            bx, by = _gradient(b)
-            jacobian = self._jacobian(bx * mask, by * mask)
-            normal = normal + jacobian @ jacobian.T
-            right = right + jacobian @ ((a - b) * mask).ravel()
-        return self._solve(matrix, normal, right, 0.1), agreement
-
-    def local_step(self, matrix: Matrix, window: float, band: float) -> tuple[Matrix, float]:
-        """One iteration on local correlation: thermal band = local signed gain x colour band.
-
-        Args:
-            matrix: current mapping.
-            window: Gaussian sigma of the windows, pixels.
-            band: coarse sigma of the band-pass, pixels (the fine one is 0.7).
-
-        Returns:
-            The next matrix, and the energy-weighted mean squared local correlation (0 to 1) under this one.
-        """
-        warped, mask = warp_to_grid(self.luma, matrix, self.size)
-        a = _blur(self.thermal, 0.7) - _blur(self.thermal, band)
-        b = (_blur(warped, 0.7) - _blur(warped, band)) * mask
-        power_a, power_b = _blur(a * a, window) + 1e-6, _blur(b * b, window) + 1e-6
-        covariance = _blur(a * b, window)
-        gain = covariance / power_b
-        rho2 = np.clip(covariance * gain / power_a, 0.0, 1.0)
-        spread = np.sqrt(power_a)
-        weight = spread * mask
-        score = float((rho2 * weight).sum() / (weight.sum() + _TINY))
-        # Dividing by the local contrast keeps one hot object from deciding alone.
-        weight = mask * rho2 / spread
-        bx, by = _gradient(b)
-        jacobian = self._jacobian(bx * gain * weight, by * gain * weight)
-        residual = ((a - gain * b) * weight).ravel()
-        return self._solve(matrix, jacobian @ jacobian.T, jacobian @ residual, 0.05), score
-
-    def _jacobian(self, bx: Image, by: Image) -> Image:
-        bx, by = bx * np.float32(self._half), by * np.float32(self._half)
-        x, y = self._x, self._y
-        if self.model == "translation":
-            rows = [bx, by]
-        elif self.model == "similarity":
-            rows = [bx, by, bx * x + by * y, by * x - bx * y]
-        else:
-            rows = [bx, by, bx * x, bx * y, by * x, by * y]
-        if self.model == "homography":
-            radial = bx * x + by * y
-            rows += [radial * x, radial * y]
-        return np.stack([row.ravel() for row in rows])
-
-    def _solve(self, matrix: Matrix, normal: NDArray, right: NDArray, limit: float) -> Matrix:
-        normal = normal.astype(np.float64)
-        normal += np.eye(len(normal)) * (1e-3 * np.trace(normal) / len(normal) + 1e-12)
-        p = np.linalg.solve(normal, right.astype(np.float64))
-        largest = float(np.abs(p).max())
-        if largest > limit:  # the linearisation holds for a few pixels only
-            p = p * (limit / largest)
-        delta = np.zeros((3, 3))
-        delta[0, 2], delta[1, 2] = p[0], p[1]
-        if self.model == "similarity":
-            delta[:2, :2] = [[p[2], -p[3]], [p[3], p[2]]]
-        elif self.model != "translation":
-            delta[:2, :2] = [[p[2], p[3]], [p[4], p[5]]]
-        if self.model == "homography":
-            delta[2, :2] = -p[6:8]
-        moved = matrix @ self._from_unit @ (np.eye(3) + delta) @ self._to_unit
-        return np.asarray(moved / moved[2, 2])
