@@ -82,15 +82,20 @@ def test_the_machines_rate_is_a_rate():
     assert 0.01 < graph_arithmetic.gemm_rate(sizes=(64,), repeats=2) < 1e6
 
 
-GRAPH = Timing(LatencySummary(9, 50.0, 60.0, 70.0), "cpu", 300.0, 100.0, 80.0)
+GRAPH = Timing(LatencySummary(9, 50.0, 60.0, 70.0), 48.0, "cpu", 300.0, 100.0, 80.0)
 WHOLE = Timing(
-    LatencySummary(9, 80.0, 100.0, 120.0), peak_mb=120.0, rgb_used=1.0, stage_ms={"align": 5.0, "model": 60.0}
+    LatencySummary(9, 80.0, 100.0, 120.0),
+    78.0,
+    peak_mb=120.0,
+    rgb_used=1.0,
+    stage_ms={"align": 5.0, "model": 60.0},
 )
-ROW = bench.Row("cross_modal-edge", "edge", "two_view", (512, 512), "fp32", 2.0, GRAPH, WHOLE)
+ROW = bench.Row("cross_modal-edge", "edge", "two_view", (512, 512), "fp32", 2.0, GRAPH, WHOLE, 2)
 
 
 def test_the_ratio_is_to_the_time_of_the_arithmetic():
     assert ROW.ratio(100.0) == pytest.approx(2.5)  # 2 GFLOP at 100 GFLOP/s are 20 ms
+    assert ROW.cpu_ratio(100.0) == pytest.approx(1.2)  # 48 ms on two threads
     assert math.isnan(replace(ROW, graph=replace(GRAPH, device="cuda:0")).ratio(100.0))
 
 
@@ -108,10 +113,10 @@ def test_tables_have_a_line_a_graph():
     alone = replace(ROW, role="one_view", enhancer=None, gflop=math.nan)
     lines = bench.table([ROW, alone], 100.0).splitlines()
     assert lines[2] == (
-        "| cross_modal-edge | two_view | 512x512 | fp32 | cpu | 2.00 | 50.0 / 60.0 / 70.0 | 2.50 | "
-        "80.0 / 100.0 / 120.0 | 100% | 80 | 120 | 300 / 100 |"
+        "| cross_modal-edge | two_view | 512x512 | fp32 | cpu | 2.00 | 50.0 / 60.0 / 70.0 | 48.0 | "
+        "2.50 / 1.20 | 80.0 / 100.0 / 120.0 | 78.0 | 100% | 80 | 120 | 300 / 100 |"
     )
-    assert lines[3].endswith("| - | 50.0 / 60.0 / 70.0 | - | - | - | 80 | - | 300 / 100 |")
+    assert lines[3].endswith("| - | 50.0 / 60.0 / 70.0 | 48.0 | - / - | - | - | - | 80 | - | 300 / 100 |")
     assert (
         bench.stage_table([ROW, alone]).splitlines()[2]
         == "| cross_modal-edge | two_view | 512x512 | 5.0 | 60.0 |"

@@ -62,11 +62,12 @@ def test_a_card_tells_data_training_figures_and_limits(tiny_pack):
         MANIFEST, recipe(), model_card.provenance(recipe(), tiny_pack), scores(), {"processor": "a CPU"}, run
     )
     assert "| pbvsg | none stated | 1 | 1 | 1 | 1 | pbvsg@0 |" in text
-    assert "3900 steps in 65 minutes on two cores; last logged loss -7.123." in text
+    assert "3900 steps in 65 min on two cores; last logged loss -7.123." in text
     assert f"| PBVS-guided | 1 | {NAME} | 27.50 / 0.9000 / 0.1000 | 29.00 / 0.9000 / 0.1000 |" in text
     assert "| PBVS-guided | 1 | classical |" in text and "| another |" not in text
     assert "- no: PBVS-guided, aligned RGB, at least 1.5 dB over bicubic: +1.00 dB" in text
     assert "--profile 512x512" in text and f"bench cross_modal --model {NAME} --card" in text
+    assert "pbvsg: not stated in repo" in text and "m3svd_lossless: the copies come from" in text
     assert "measured on a CPU" in text and not text.count("\n\n\n")
 
 

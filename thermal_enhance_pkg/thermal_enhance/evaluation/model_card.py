@@ -43,6 +43,7 @@ class Source:
         with_rgb: pictures with RGB.
         licence: class, in words.
         origins: repositories and commits.
+        note: what else to know of the licence; empty for nothing.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class Source:
     with_rgb: int
     licence: str
     origins: tuple[str, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _source(entry: SourceConfig, items: Sequence[Item], licence: str) -> Source:
         sum(frames[item.id] for item in items if item.rgb is not None and entry.use_rgb),
         licence,
         tuple(dict.fromkeys(item.source for item in items)),
+        "; ".join(dict.fromkeys(item.licence_note for item in items if item.licence_note)),
     )
 
 
@@ -217,6 +220,9 @@ def _data(sources: Sequence[Source]) -> str:
             f"| {s.dataset} | {s.licence} | {s.items} | {s.pictures} | {s.with_rgb} | {s.weight:g} | "
             f"{'; '.join(s.origins)} |"
         )
+    notes = {s.dataset: s.note for s in sources if s.note}
+    if notes:
+        lines += ["", "As the manifests state it: " + "; ".join(f"{k}: {v}" for k, v in notes.items()) + "."]
     return "\n".join(lines)
 
 
@@ -232,14 +238,14 @@ def _training(recipe: Recipe, run: Run | None) -> str:
     ]
     if run is not None:
         on = f" on {run.machine}" if run.machine else ""
-        lines.append(f"{run.steps} steps in {run.minutes:.0f} minutes{on}; last logged loss {run.loss:.3f}.")
+        lines.append(f"{run.steps} steps in {run.minutes:.0f} min{on}; last logged loss {run.loss:.3f}.")
     return " ".join(lines)
 
 
 def _limits(scores: Scores, manifest: ModelManifest) -> str:
     lines = [
-        "- Trained and measured on 8-bit pictures; low resolution is simulated. No radiometric truth was at "
-        "hand: that temperatures stay true rests on the consistency step, not on the training.",
+        "- Measured on 8-bit pictures; low resolution is simulated, in training too. No radiometric truth was "
+        "at hand: that temperatures stay true rests on the consistency step, not on the training.",
         f"- Scales {_and([f'x{scale}' for scale in manifest.scales])} only.",
     ]
     for dataset in scores.sets():

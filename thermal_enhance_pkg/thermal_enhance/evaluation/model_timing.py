@@ -59,6 +59,7 @@ class Timing:
 
     Attributes:
         latency: of a run or frame.
+        cpu_ms: median processor time of one, all threads together: what is left when nothing else runs.
         device: it ran on.
         load_cold_ms: to the first result, files not in memory before; NaN for an enhancer.
         load_warm_ms: the same once more; NaN for an enhancer.
@@ -68,6 +69,7 @@ class Timing:
     """
 
     latency: LatencySummary
+    cpu_ms: float = float("nan")
     device: str = ""
     load_cold_ms: float = float("nan")
     load_warm_ms: float = float("nan")
@@ -105,13 +107,13 @@ def time_graph(subject: Subject) -> Timing:
     graph, cold = load()
     rng = np.random.default_rng(0)
     feeds = {name: rng.uniform(-1, 1, spec.shape).astype(spec.dtype) for name, spec in graph.inputs.items()}
-    latency = LatencySummary.of(_times(lambda: graph.run(feeds), subject.runs))
+    times = _times(lambda: graph.run(feeds), subject.runs)
     peak = peak_mb() - before
     device = graph.device
     graph.close()
     graph, warm = load()
     graph.close()
-    return Timing(latency, device, cold, warm, peak)
+    return _timing(times, device=device, load_cold_ms=cold, load_warm_ms=warm, peak_mb=peak)
 
 
 def time_enhancer(subject: Subject) -> Timing:
@@ -131,7 +133,7 @@ def time_enhancer(subject: Subject) -> Timing:
     frames = stream(subject.profile, scale, 8)
     used: list[bool] = []
     stages: list[dict[str, float]] = []
-    times: list[float] = []
+    times: list[tuple[float, float]] = []
     for index in range(WARM_RUNS + subject.runs):
         thermal, color = frames[index % len(frames)]
         request = EnhanceRequest(
@@ -140,17 +142,17 @@ def time_enhancer(subject: Subject) -> Timing:
             scale,
             0.0 if with_rgb else float("nan"),
         )
-        began = time.perf_counter()
+        began = _clocks()
         result = enhancer(request)
         if index >= WARM_RUNS:
-            times.append(1e3 * (time.perf_counter() - began))
+            times.append(_since(began))
             used.append(result.rgb_used)
             stages.append(dict(result.stage_ms))
     enhancer.close()
     names = dict.fromkeys(name for stage in stages for name in stage)
     medians = {name: float(np.median([stage.get(name, 0.0) for stage in stages])) for name in names}
-    return Timing(
-        LatencySummary.of(times),
+    return _timing(
+        times,
         peak_mb=peak_mb() - before,
         rgb_used=float(np.mean(used)),
         stage_ms=medians,
@@ -189,11 +191,26 @@ def drop_from_memory(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _times(run: Callable[[], object], runs: int) -> list[float]:
+def _times(run: Callable[[], object], runs: int) -> list[tuple[float, float]]:
+    """(wall, processor) milliseconds of each run after the first few."""
     times = []
     for index in range(WARM_RUNS + runs):
-        began = time.perf_counter()
+        began = _clocks()
         run()
         if index >= WARM_RUNS:
-            times.append(1e3 * (time.perf_counter() - began))
+            times.append(_since(began))
     return times
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    wall, processor = _clocks()
+    return 1e3 * (wall - began[0]), 1e3 * (processor - began[1])
+
+
+def _timing(times: Sequence[tuple[float, float]], **figures: Any) -> Timing:
+    wall, processor = zip(*times)
+    return Timing(LatencySummary.of(wall), float(np.median(processor)), **figures)
