@@ -244,8 +244,8 @@ def _training(recipe: Recipe, run: Run | None) -> str:
 
 def _limits(scores: Scores, manifest: ModelManifest) -> str:
     lines = [
-        "- Measured on 8-bit pictures; low resolution is simulated, in training too. No radiometric truth was "
-        "at hand: that temperatures stay true rests on the consistency step, not on the training.",
+        "- Measured on 8-bit pictures; low resolution is simulated, in training too. No radiometric truth "
+        "was at hand: that temperatures stay true rests on the consistency step, not on the training.",
         f"- Scales {_and([f'x{scale}' for scale in manifest.scales])} only.",
     ]
     for dataset in scores.sets():
