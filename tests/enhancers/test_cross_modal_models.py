@@ -137,15 +137,14 @@ def test_tiles_of_the_shipped_model_leave_no_seam():
     if SHIPPED not in store.names():
         pytest.skip(f"{SHIPPED} is not here")
     truth, color = pair(2, 320, 384)
-    tier = enhancer((store, SHIPPED))
     asked = request(truth, 4, color, dtype=np.float32)
-    whole_profile = max(tier._profiles, key=lambda p: p[0] * p[1])
+    there = enhancer((store, SHIPPED))._profiles
+    if (256, 256) not in there or len(there) < 2:
+        pytest.skip("no 256x256 graphs, or no larger ones")
     made = {}
-    for name, profiles in (("whole", [whole_profile]), ("tiles", [(256, 256)])):
-        if not set(profiles) <= set(tier._profiles):
-            pytest.skip("no 256x256 graphs")
+    for name, profile in (("whole", max(there, key=lambda size: size[0] * size[1])), ("tiles", (256, 256))):
         tier = enhancer((store, SHIPPED))
-        tier._profiles = profiles
+        tier._profiles = [profile]
         made[name] = tier(asked).thermal.data
     gap = np.abs(made["whole"] - made["tiles"])
     assert gap.max() < 1.0, "grey levels"
