@@ -14,7 +14,7 @@ from thermal_enhance.enhancers.classical import ClassicalConfig, ClassicalEnhanc
 from thermal_enhance.enhancers.cross_modal import CrossModalEnhancer, CrossModalEnhancerConfig
 from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
 from thermal_enhance.enhancers.learned import ModelUnavailableError, NonFiniteOutputError
-from thermal_enhance.enhancers.registry import build_ladder
+from thermal_enhance.enhancers.registry import available_modes, build_ladder
 from thermal_enhance.imaging.consistency import area_down
 from thermal_enhance.imaging.frames import ColorFrame, ThermalFrame, Units
 from thermal_enhance.runtime.backend import BackendError
@@ -279,3 +279,11 @@ def test_bad_parameters_are_named(wrong, word):
 def test_a_model_without_the_graphs_says_so(store):
     with pytest.raises(ModelUnavailableError, match="no fp16 graphs of two_view and one_view"):
         offline(store, precision="fp16")
+
+
+def test_a_model_trained_on_another_view_is_not_run(store, tmp_path):
+    path = tmp_path / "numpy" / "model.yaml"
+    path.write_text(path.read_text().replace("stride: 32", "stride: 32\n  thermal_channels: [base, bicubic]"))
+    with pytest.raises(ModelUnavailableError, match="trained on the thermal channels base, bicubic"):
+        offline(store)
+    assert "cross_modal" not in available_modes(store)

@@ -14,13 +14,12 @@ pytest.importorskip("thermal_enhance_msgs", reason="needs the built interfaces (
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime (make setup)")
 
 from tests.ros.harness import NodeProcess, Probe, stream, unique_namespace, wait_until
+from thermal_enhance.enhancers.registry import available_modes
 from thermal_enhance.nodes.messages import from_time
-from thermal_enhance.runtime.store import ModelStore
 
 pytestmark = pytest.mark.ros
 
 NODE = "enhancement_node"
-MODEL = "cross_modal-edge"
 PATIENT = {
     # Whatever else this machine does: it is the path that is tested here, not its speed.
     "deadline": 20.0, "hang_timeout": 100.0, "hold_rate": False, "max_age": 0.0, "scale": 4, "slop": 0.05,
@@ -50,7 +49,7 @@ def play(probe: Probe, infos: list, until: object, rounds: int = 120, color: boo
     raise AssertionError(f"not seen; the last frame: {infos[-1] if infos else None}")
 
 
-@pytest.mark.skipif(MODEL not in ModelStore().names(), reason=f"{MODEL} is not here")
+@pytest.mark.skipif("cross_modal" not in available_modes(), reason="no cross_modal model runs here")
 def test_frames_are_made_by_the_model_and_a_switch_is_live(tmp_path: Path) -> None:
     namespace = unique_namespace()
     parameters = {**PATIENT, "mode": "cross_modal", "device": "cpu", "model_threads": 1}

@@ -35,6 +35,8 @@ from thermal_enhance.runtime.manifest import ModelManifest
 from thermal_enhance.runtime.store import ModelStore
 
 METHOD = "cross_modal"
+CHANNELS = ("guided", "contrast", "detail")
+"""What `CrossModalInputBuilder` puts into the thermal view; a model trained on another view is not run."""
 HEADROOM = 32.0
 """Levels beyond 0..255 that the network is shown; a hot spot beyond them keeps the classical base."""
 
@@ -84,6 +86,7 @@ class CrossModalEnhancer:
         self._observer = Observer(self.config)
         self._aligner = GuideAligner(self.config)
         self._size: tuple[int, int] | None = None
+        _check_channels(self.manifest)
         self._roles = ("two_view", "one_view") if self.config.guided else ("one_view",)
         self._profiles = _profiles(self.manifest, self._roles, self.config.precision)
         network = self.manifest.parameters.get("network", {})
@@ -243,6 +246,20 @@ class CrossModalEnhancer:
         """What the network was not shown, put back on top."""
         base = EdgeUpsampler(self._builder.upsampling, self._builder.area_sampled).linear_base(picture, scale)
         return resize_cubic(base, (picture.shape[1] * scale, picture.shape[0] * scale))
+
+
+def _check_channels(manifest: ModelManifest) -> None:
+    """See that a model was trained on what this version shows it.
+
+    Raises:
+        ModelUnavailableError: it was not; its pictures would be wrong without a word.
+    """
+    trained = tuple(manifest.parameters.get("thermal_channels", CHANNELS))
+    if trained != CHANNELS:
+        raise ModelUnavailableError(
+            f"model {manifest.name} was trained on the thermal channels {', '.join(trained)}, and this "
+            f"version gives it {', '.join(CHANNELS)}: fetch or train the model anew"
+        )
 
 
 def _profiles(manifest: ModelManifest, roles: tuple[str, ...], precision: str) -> list[tuple[int, int]]:

@@ -10,10 +10,9 @@ from typing import Any
 
 from thermal_enhance.enhancers.base import Enhancer
 from thermal_enhance.enhancers.classical import ClassicalConfig, ClassicalEnhancer
-from thermal_enhance.enhancers.cross_modal import METHOD as CROSS_MODAL
 from thermal_enhance.enhancers.cross_modal import CrossModalEnhancer, CrossModalEnhancerConfig
 from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
-from thermal_enhance.enhancers.learned import LearnedConfig, ModelUnavailableError, find_model
+from thermal_enhance.enhancers.learned import LearnedConfig, ModelUnavailableError
 from thermal_enhance.enhancers.observation import ObservationConfig
 from thermal_enhance.enhancers.passthrough import PassthroughEnhancer
 from thermal_enhance.runtime.store import ModelStore
@@ -31,8 +30,8 @@ MODES = MappingProxyType(
 )
 """Every mode there is, with its scale by default."""
 
-_METHODS = MappingProxyType({"cross_modal": (CROSS_MODAL,)})
-"""Learned modes that this version can run, and the methods each needs a model of."""
+_LEARNED = ("cross_modal",)
+"""Modes that run a model, in this version."""
 _PLAIN = ("classical", "passthrough")
 """Modes that need no model."""
 
@@ -64,13 +63,13 @@ def available_modes(store: ModelStore | None = None) -> tuple[str, ...]:
     Args:
         store: where models are; None for the default folders.
     """
-    learned = [mode for mode in _METHODS if not _missing(mode, LearnedConfig(), store)]
+    learned = [mode for mode in _LEARNED if not _missing(LearnedConfig(), store)]
     return (*_PLAIN, *learned)
 
 
 def is_learned(mode: str) -> bool:
     """Does the mode run a model, in this version?"""
-    return mode in _METHODS
+    return mode in _LEARNED
 
 
 def default_scale(mode: str) -> int:
@@ -106,7 +105,7 @@ def build_tiers(
         return [PassthroughEnhancer()]
     if mode == "classical":
         return [ClassicalEnhancer(classical)]
-    if mode not in _METHODS:
+    if mode not in _LEARNED:
         raise UnavailableModeError(mode)
     try:
         return [
@@ -154,11 +153,10 @@ def build_ladder(
     return QualityLadder(build_tiers(mode, classical, learned, store), ladder, clock)
 
 
-def _missing(mode: str, learned: LearnedConfig, store: ModelStore | None) -> str:
+def _missing(learned: LearnedConfig, store: ModelStore | None) -> str:
     """Why a learned mode cannot run here; empty when it can."""
     try:
-        for method in _METHODS[mode]:
-            find_model(store or ModelStore(), method, learned.model)
+        CrossModalEnhancer(cross_modal_config(ClassicalConfig(), learned), store)
     except ModelUnavailableError as error:
         return str(error)
     return ""
