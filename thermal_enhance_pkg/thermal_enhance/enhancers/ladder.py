@@ -201,7 +201,10 @@ class QualityLadder:
                 return None, "rgb_missing"
             if now < rung.retry_at and not config.pin:
                 return None, rung.reason
-            waiting = self._not_ready(rung, request, config)
+            try:
+                waiting = self._not_ready(rung, request, config)
+            except Exception as error:  # whatever a tier does, the frame goes on to the next one
+                waiting = f"error: {describe_error(error)}"
             if waiting:
                 return None, waiting
             rung.running = True

@@ -47,7 +47,9 @@ def count(path: Path) -> Arithmetic:
     """
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+    # Graphs are stored without the shapes that every reader infers.
+    model = onnx.load(str(path), load_external_data=False)
+    graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = _shapes(graph)
     counted: dict[str, int] = {}
     for node in graph.node:

@@ -140,9 +140,12 @@ class AlignmentEstimator:
             self._pooled = min(self._pooled + 1, 30)
             self._matrix = self._matrix + (fresh.homography - self._matrix) / self._pooled
         kept = self.assess(thermal, luma, self._matrix, skew_s, accepted=True)
-        if not near and fresh.significance > 1.2 * kept.significance:
-            self._matrix, self._pooled = fresh.homography, 1
-            return fresh
+        if not near and fresh.accepted and fresh.trust > 0:
+            # By the same measure: a search's own evidence is on another scale.
+            found_agrees = self.assess(thermal, luma, fresh.homography, skew_s, accepted=True).significance
+            if found_agrees > 1.2 * kept.significance:
+                self._matrix, self._pooled = fresh.homography, 1
+                return fresh
         return kept
 
     def assess(
