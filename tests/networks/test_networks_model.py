@@ -121,6 +121,16 @@ def test_residual_adds_the_base_in_channel_0() -> None:
 
 
 @torch.no_grad()
+def test_a_grey_view_is_channel_0_alone() -> None:
+    thermal, _ = views()
+    other = thermal.clone()
+    other[:, 1:] += 1.0
+    grey, full = tiny(grey_view=True), tiny()
+    assert torch.equal(grey(thermal), grey(other))
+    assert not torch.equal(full(thermal), full(other))
+
+
+@torch.no_grad()
 def test_tasks_switch_and_come_back_bit_for_bit() -> None:
     model = tiny()
     for module in model.modules():

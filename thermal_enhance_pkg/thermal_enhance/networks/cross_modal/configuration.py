@@ -65,6 +65,8 @@ class CrossModalConfig:
         residual: the decoder adds to the thermal base instead of making the picture.
         residual_scale: factor on what it adds. What is left to add is some hundredths of the range; without
             the factor the last layer's weights would be as small as the optimiser's steps and never settle.
+        grey_view: show the encoder channel 0 three times, as an autoencoder of photographs expects, and not
+            the contrast and detail channels.
         task_rank: rank of the task LoRA (0: none); C is then an input, identity by default.
         task_alpha: the LoRA's scale is task_alpha / task_rank.
     """
@@ -79,6 +81,7 @@ class CrossModalConfig:
     query_chunk: int = 0
     residual: bool = True
     residual_scale: float = 0.05
+    grey_view: bool = False
     task_rank: int = 8
     task_alpha: float = 8.0
 

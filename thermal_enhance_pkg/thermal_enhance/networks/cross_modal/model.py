@@ -77,7 +77,8 @@ class CrossModalModel(nn.Module):
         views = 1 if rgb is None else 2
         batch = thermal.shape[0]
         # Each view by itself: slicing them apart again would cost a copy of every tap.
-        latent, taps = self.autoencoder.encode(thermal)
+        shown = thermal[:, :1].expand(-1, 3, -1, -1) if self.config.grey_view else thermal
+        latent, taps = self.autoencoder.encode(shown)
         guide_taps: list[Tensor] = []
         if rgb is not None:
             guide_latent, guide_taps = self.autoencoder.encode(rgb)

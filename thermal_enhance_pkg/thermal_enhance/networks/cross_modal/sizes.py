@@ -51,6 +51,7 @@ def sd_turbo() -> CrossModalConfig:
         ),
         guide_skips=False,
         residual=False,
+        grey_view=True,
         query_chunk=1024,
     )
 
