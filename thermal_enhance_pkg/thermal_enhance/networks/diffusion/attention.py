@@ -38,8 +38,9 @@ def attend(attn: Any, query: Tensor, memory: Tensor, chunk: int = 0) -> Tensor:
         _heads(tokens, attn.heads) for tokens in (attn.to_q(query), attn.to_k(memory), attn.to_v(memory))
     )
     if 0 < chunk < q.shape[2]:
-        pieces = [functional.scaled_dot_product_attention(piece, k, v) for piece in q.split(chunk, dim=2)]
-        mixed = torch.cat(pieces, dim=2)
+        # Slices, not `split`: torch's older exporter writes a shorter last piece wrongly.
+        pieces = [q[:, :, start : start + chunk] for start in range(0, q.shape[2], chunk)]
+        mixed = torch.cat([functional.scaled_dot_product_attention(piece, k, v) for piece in pieces], dim=2)
     else:
         mixed = functional.scaled_dot_product_attention(q, k, v)
     batch, heads, length, width = mixed.shape
