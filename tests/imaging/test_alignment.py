@@ -330,7 +330,7 @@ def test_a_job_runs_in_many_small_pieces():
     for picture in (luma, stranger):
         found = list(AlignmentSearch(AlignmentConfig(), thermal, picture).full(np.eye(3)))
         assert found[-1] is not None and all(piece is None for piece in found[:-1])
-        assert len(found) > 40
+        assert len(found) > 20
 
 
 shifts = st.tuples(

@@ -87,6 +87,8 @@ class TileMatcher:
         half = width / 2
         self._x = np.tile((x - width / 2) / half, rows)
         self._y = np.repeat((y - height / 2) / half, _COLUMNS)
+        # A piece of work is one row of tiles of 50x50 pixels, or a few of smaller ones.
+        self._rows_at_once = max(1, round((50 / (2 * (self._window + reach))) ** 2))
         self._halving = _halving(2 * reach + 1)
         self._spectra: list[Spectra] | None = None
 
@@ -125,9 +127,10 @@ class TileMatcher:
             yield None
             taper = np.hanning(2 * self._window + 2)[1:-1].astype(np.float32)
             spectra = []
-            for row in self._rows:
+            for index, row in enumerate(self._rows):
                 spectra.append([self._template(field, row, np.outer(taper, taper)) for field in fields])
-                yield None
+                if index % self._rows_at_once == 0:
+                    yield None
             self._spectra = spectra
         margin = self._window + self._reach
         source = (self._luma.shape[1], self._luma.shape[0])
@@ -139,9 +142,10 @@ class TileMatcher:
         fields = self._fields(warped, mask)
         yield None
         surfaces = []
-        for row, spectra_of_row in zip(self._rows, self._spectra):
-            surfaces.append(self._surfaces(fields, row, spectra_of_row))
-            yield None
+        for index, row in enumerate(self._rows):
+            surfaces.append(self._surfaces(fields, row, self._spectra[index]))
+            if index % self._rows_at_once == 0:
+                yield None
         votes = np.concatenate(surfaces)
         flat = votes.reshape(len(votes), -1)
         votes -= flat.mean(axis=1)[:, None, None]
@@ -203,7 +207,7 @@ class TileMatcher:
         width[self._free :] = 0.0
         centre = np.zeros(8)
         best: tuple[float, NDArray[np.float64]] = (-np.inf, centre)
-        for _ in range(_ROUNDS):
+        for index in range(_ROUNDS):
             tries = centre + rng.standard_normal((_POPULATION, 8)) * width
             tries[0] = centre
             merit = self._votes_for(votes, tries) - self._cost(tries)
@@ -211,7 +215,8 @@ class TileMatcher:
             if merit[order[0]] > best[0]:
                 best = (float(merit[order[0]]), tries[order[0]])
             centre, width = tries[order].mean(axis=0), 1.1 * tries[order].std(axis=0)
-            yield None
+            if index % 2:
+                yield None
         merit = self._votes_for(votes, centre[None]) - self._cost(centre[None])
         # The middle of the best is as good as the best of them and less at the mercy of the samples.
         step = centre if merit[0] > best[0] - 0.05 else best[1]
