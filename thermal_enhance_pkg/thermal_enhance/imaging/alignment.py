@@ -169,7 +169,7 @@ class AlignmentEstimator:
         skew = 0.0 if math.isnan(skew_s) else abs(skew_s)
         factors = {
             "structure": _ramp(stands_out, config.trust_from, config.trust_full),
-            "dark": _ramp(float(grid_luma.std()), 0.008, 0.03),
+            "dark": _ramp(float(grid_luma.std()), 0.013, 0.04),
             "blur": _ramp(_sharpness(grid_luma), 0.14, 0.3),
             "skew": 1.0 - _ramp(skew, config.skew_full_s, config.skew_zero_s),
         }
