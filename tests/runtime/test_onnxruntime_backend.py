@@ -72,6 +72,14 @@ def test_symlinks_are_followed(path: Path, tmp_path: Path, whole_folder: bool) -
     assert np.isfinite(linked.run(feeds())["enhanced"]).all()
 
 
+def test_leaves_the_process_its_arithmetic(path: Path) -> None:
+    """ONNX Runtime's denormal option would flush them for everything else on the calling thread."""
+    backend = OnnxRuntimeBackend(path)
+    backend.run(feeds())
+    assert np.array([1e-310])[0] * 0.5 > 0.0
+    backend.close()
+
+
 def test_warm_up_and_close(path: Path) -> None:
     backend = OnnxRuntimeBackend(path, threads=1)
     backend.warm_up()

@@ -93,8 +93,6 @@ class OnnxRuntimeBackend:
         options.intra_op_num_threads = threads or usable_cpus()
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
-        # Values fading below 1e-38 make some CPUs a hundred times slower and mean nothing in a picture.
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
             self._session: Any = self._ort.InferenceSession(str(self.path), options, providers=providers)
         except Exception as error:  # its own exception classes share no base but Exception
