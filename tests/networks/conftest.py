@@ -103,6 +103,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=12,
+        bos_token_id=0,
+        eos_token_id=1,
     )
     transformers.CLIPTextModel(config).save_pretrained(folder / "text_encoder")
     return folder

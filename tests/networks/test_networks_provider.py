@@ -71,7 +71,8 @@ def test_untrained_adapter_is_the_stock_pipeline(pipeline: Path) -> None:
     unet = diffusers.UNet2DConditionModel.from_pretrained(pipeline / "unet")
     scheduler = diffusers.DDPMScheduler.from_pretrained(pipeline / "scheduler")
     words = encode_prompts(pipeline, ["remove degradation"])
-    latent = vae.encode(thermal).latent_dist.mode() * vae.config.scaling_factor
+    grey = thermal[:, :1].expand(-1, 3, -1, -1)
+    latent = vae.encode(grey).latent_dist.mode() * vae.config.scaling_factor
     noise = unet(latent, 199, encoder_hidden_states=words).sample
     clean = scheduler.step(noise, 199, latent).pred_original_sample
     wanted = vae.decode(clean / vae.config.scaling_factor).sample.mean(dim=1, keepdim=True)
