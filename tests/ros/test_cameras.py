@@ -33,7 +33,7 @@ def test_camera(tmp_path: Path, camera: str) -> None:
     arguments = ["--nodes", "camera_rig_node,enhancement_node"]
     ros = ["--params-file", str(CONFIG / f"{camera}.yaml")]
     # The smallest scale and, for the fast ones, half the rate: this is about formats, not about speed.
-    parameters = {"scale": 1, "ffc_period": 5.0}
+    parameters = {"scale": 1, "ffc_period": 5.0, "rgb_rate": 5.0}
     if rate > 25:
         parameters["thermal_rate"] = 10.0
         rate = 10.0
