@@ -10,7 +10,6 @@ RGB view is the colour picture brought onto the thermal grid by the estimated al
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from thermal_enhance.enhancers.guided import GuideConfig, GuidedDetail
 from thermal_enhance.enhancers.upsampling import EdgeUpsampler, Image, UpsamplingConfig
-from thermal_enhance.imaging.alignment import pixel_matrix
 
 _HALF = np.float32(127.5)
 AMPLIFICATION = 5.0
@@ -81,11 +79,9 @@ class CrossModalInputBuilder:
         detail, rgb = np.zeros_like(base), None
         if guide is not None:
             gray = np.asarray(cv2.cvtColor(guide.color, cv2.COLOR_RGB2GRAY), np.float32)
-            sigma = self.guide.blur * scale
-            if sigma > 0.2:
-                gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma), np.float32)
             if self.guided_base:
-                detail = GuidedDetail(self.guide, upsampler)(thermal, gray, guide.mask, scale)
+                filter_ = GuidedDetail(self.guide, upsampler)
+                detail = filter_(thermal, filter_.soften(gray, scale), guide.mask, scale)
             rgb = np.ascontiguousarray(guide.color.transpose(2, 0, 1)) / _HALF - np.float32(1.0)
         amplify = np.float32(AMPLIFICATION / _HALF)
         pictures = np.stack([(base + detail) / _HALF - np.float32(1.0), contrast * amplify, detail * amplify])
@@ -104,17 +100,8 @@ class CrossModalInputBuilder:
         """
         grid = (size[0] * scale, size[1] * scale)
         placer = GuidedDetail(self.guide)
-        reduced = placer.reduce(color, homography, grid[0])
-        source = (reduced.shape[1], reduced.shape[0])
-        matrix = pixel_matrix(homography, grid, source)
-        if source == grid and np.abs(matrix - np.eye(3)).max() < 1e-3:
-            warped: NDArray[Any] = reduced
-        else:
-            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            warped = np.asarray(
-                cv2.warpPerspective(reduced, matrix, grid, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-            )
-        return Guide(warped.astype(np.float32), placer.coverage(homography, size, source))
+        warped, source = placer.warp(color, homography, grid)
+        return Guide(warped, placer.coverage(homography, size, source))
 
 
 def to_levels(picture: NDArray[np.float32]) -> Image:

@@ -82,19 +82,30 @@ class GuidedDetail:
             (h * scale, w * scale) float32 guide in 0..255, and (h, w) float32 mask, 1 where RGB looks.
         """
         grid = (size[0] * scale, size[1] * scale)
-        gray = self.reduce(gray, homography, grid[0])
-        source = (gray.shape[1], gray.shape[0])
+        warped, source = self.warp(gray, homography, grid)
+        return self.soften(warped, scale), self.coverage(homography, size, source)
+
+    def warp(
+        self, picture: NDArray[np.uint8], homography: NDArray[np.float64], grid: tuple[int, int]
+    ) -> tuple[Image, tuple[int, int]]:
+        """Bring a luma or RGB picture onto a (width, height) grid, replicated beyond its edges.
+
+        Returns:
+            float32 picture, and the (width, height) to which the source was reduced first.
+        """
+        picture = self.reduce(picture, homography, grid[0])
+        source = (picture.shape[1], picture.shape[0])
         matrix = pixel_matrix(homography, grid, source)
         if source == grid and np.abs(matrix - np.eye(3)).max() < 1e-3:
-            guide = gray.astype(np.float32)
-        else:
-            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            warped = cv2.warpPerspective(gray, matrix, grid, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-            guide = np.asarray(warped).astype(np.float32)
+            return picture.astype(np.float32), source
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        warped = cv2.warpPerspective(picture, matrix, grid, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(warped).astype(np.float32), source
+
+    def soften(self, guide: Image, scale: int) -> Image:
+        """Blur a luma guide by what the lens of a thermal camera blurs."""
         sigma = self.config.blur * scale
-        if sigma > 0.2:
-            guide = np.asarray(cv2.GaussianBlur(guide, (0, 0), sigma), np.float32)
-        return guide, self.coverage(homography, size, source)
+        return np.asarray(cv2.GaussianBlur(guide, (0, 0), sigma), np.float32) if sigma > 0.2 else guide
 
     def reduce(
         self, picture: NDArray[np.uint8], homography: NDArray[np.float64], width: int
