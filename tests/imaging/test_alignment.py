@@ -16,7 +16,7 @@ from thermal_enhance.imaging.alignment import (
     pixel_matrix,
     unit_matrix,
 )
-from thermal_enhance.imaging.alignment_search import AlignmentSearch
+from thermal_enhance.imaging.alignment_search import AlignmentSearch, simplified
 from thermal_enhance.imaging.alignment_tiles import TileMatcher
 from thermal_enhance.imaging.registration import (
     inside_mask,
@@ -351,7 +351,7 @@ def test_tiles_find_a_similarity_within_their_reach(parts):
     assert grid_error(found.matrix, np.eye(3), (160, 120)) < 0.8
 
 
-@pytest.mark.parametrize("model", ["translation", "similarity", "affine"])
+@pytest.mark.parametrize("model", ["translation", "similarity", "stretch", "affine"])
 def test_tiles_change_only_what_the_model_allows(model):
     thermal, luma = scene(1)
     matcher = TileMatcher(thermal, luma, None, 80, 6, 0.8, model)
@@ -367,6 +367,54 @@ def test_tiles_change_only_what_the_model_allows(model):
     elif model == "similarity":
         assert np.allclose(turn @ turn.T, np.linalg.det(turn) * np.eye(2), atol=1e-9)
         assert not np.allclose(turn, np.eye(2), atol=1e-4)
+
+
+def test_a_guess_that_explains_nearly_all_is_kept_as_it_is():
+    thermal, luma = scene(11)
+    guess = np.array([[1, 0, 0.003], [0, 1, -0.003], [0, 0, 1.0]])
+
+    def found(**settings):
+        config = AlignmentConfig(initial_homography=tuple(guess.ravel()), **settings)
+        return AlignmentEstimator(config).estimate(thermal, luma).homography
+
+    assert np.array_equal(found(), guess)
+    assert (
+        grid_error(found(keep_guess=2.0), np.eye(3), (160, 120))
+        < 0.4
+        < grid_error(guess, np.eye(3), (160, 120))
+    )
+
+
+@pytest.mark.parametrize("zoom", [(1.05, 1.05), (1.1, 0.98)])
+def test_the_simplest_model_that_explains_a_pair_is_taken(zoom):
+    thermal, luma = scene(11)
+    move = np.array([[zoom[0], 0, 0.02], [0, zoom[1], -0.03], [0, 0, 1.0]])
+    pixels = pixel_matrix(move, (luma.shape[1], luma.shape[0]), (luma.shape[1], luma.shape[0]))
+    seen = cv2.warpPerspective(luma, pixels, (luma.shape[1], luma.shape[0]), borderMode=cv2.BORDER_REPLICATE)
+    found = AlignmentEstimator().estimate(thermal, seen).homography
+    assert np.allclose(found[2], [0, 0, 1], atol=1e-6)  # no perspective was needed
+    assert grid_error(found, move, (160, 120)) < 1.0
+
+
+@given(
+    st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)),
+    st.floats(0.8, 1.25),
+    st.floats(0.8, 1.25),
+    st.floats(-0.2, 0.2),
+)
+def test_a_simplified_matrix_of_its_own_model_is_itself(shift, sx, sy, angle):
+    aspect = 4 / 3
+    centred = np.array([[0.5, 0, 0.5], [0, 0.5 * aspect, 0.5], [0, 0, 1.0]])
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    change = np.eye(3)
+    change[:2, :2], change[:2, 2] = turn * np.array([sx, sy]), shift
+    guess = np.array([[0.6, 0, 0.2], [0, 0.7, 0.1], [0, 0, 1.0]])
+    matrix = guess @ centred @ change @ np.linalg.inv(centred)
+    assert np.allclose(simplified(matrix, guess, aspect, "stretch"), matrix, atol=1e-9)
+    alike = simplified(matrix, guess, aspect, "similarity")
+    assert np.allclose(simplified(alike, guess, aspect, "similarity"), alike, atol=1e-9)
+    part = (np.linalg.inv(centred) @ np.linalg.inv(guess) @ alike @ centred)[:2, :2]
+    assert np.allclose(part @ part.T, sx * sy * np.eye(2), atol=1e-9)
 
 
 def test_tiles_refuse_an_unknown_model():

@@ -9,6 +9,7 @@ import numpy as np
 
 from thermal_enhance.imaging.registration import Matrix, pixel_matrix
 
+ALIGNMENT_MODELS = ("translation", "similarity", "stretch", "affine", "homography")
 _CORNERS = np.array([[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
 
 
@@ -21,7 +22,8 @@ class AlignmentConfig:
             height; None for the field-of-view ratio or, without one, the identity.
         rgb_fov_deg: (horizontal, vertical) field of view of the RGB camera, degrees; None if unknown.
         thermal_fov_deg: the same of the thermal camera.
-        model: what refinement may change: translation, similarity, affine or homography.
+        model: what refinement may change: translation, similarity, stretch (a similarity with a scale for
+            each axis), affine or homography.
         search_scale: largest scale error of the first guess that is searched for, as a ratio (1.2 = 20 %).
         search_rotation_deg: largest rotation searched for, either way.
         search_shift: largest shift searched for, as a share of the side.
@@ -36,6 +38,10 @@ class AlignmentConfig:
         search_from: evidence (standard deviations above chance, after searching) from which what a search
             found is believed at all: unrelated pictures reach it about once in a hundred.
         search_full: the same at which it is believed without reserve.
+        keep_guess: share of the best evidence at which the first guess is kept as it is: registered or
+            calibrated pairs then stay where they are. Above 1: never.
+        keep_simple: the same for a simpler model than what was found: a similarity of the first guess, or one
+            with a scale for each axis.
         trust_from: significance (standard deviations above chance) at which trust starts to rise from 0.
         trust_full: significance at which trust is 1.
         lost_after: frames without agreement before the lock is given up and a search starts.
@@ -59,6 +65,8 @@ class AlignmentConfig:
     max_perspective: float = 0.4
     search_from: float = 7.5
     search_full: float = 9.0
+    keep_guess: float = 0.8
+    keep_simple: float = 0.9
     trust_from: float = 3.2
     trust_full: float = 5.0
     lost_after: int = 45
@@ -74,16 +82,17 @@ class AlignmentConfig:
             fov = getattr(self, name)
             if fov is not None and (len(fov) != 2 or not all(0 < angle < 170 for angle in fov)):
                 raise ValueError(f"{name} needs two angles between 0 and 170 degrees, not {fov}")
-        if self.model not in ("translation", "similarity", "affine", "homography"):
-            raise ValueError(
-                f"model must be translation, similarity, affine or homography, not {self.model!r}"
-            )
+        if self.model not in ALIGNMENT_MODELS:
+            raise ValueError(f"model must be one of {', '.join(ALIGNMENT_MODELS)}, not {self.model!r}")
         if not 1.0 <= self.search_scale <= 2.0 or not 0.0 <= self.search_rotation_deg <= 45.0:
             raise ValueError("search_scale must lie in 1..2 and search_rotation_deg in 0..45")
         if not 1.0 <= self.search_fov <= 3.0:
             raise ValueError("search_fov must lie in 1..3")
         if not 0.0 < self.search_from < self.search_full:
             raise ValueError("search_from must be positive and smaller than search_full")
+        for name in ("keep_guess", "keep_simple"):
+            if not getattr(self, name) > 0.5:
+                raise ValueError(f"{name} must be above 0.5 (above 1 for never), not {getattr(self, name)}")
         if not 0.0 < self.search_shift <= 0.45:
             raise ValueError("search_shift must lie in (0, 0.45]")
         if min(self.pieces_per_frame, self.refine_period, self.lost_after, self.candidates) < 1:

@@ -10,7 +10,7 @@ also the evidence that there is something to align at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ _POPULATION = 256
 _ROUNDS = 8
 _ELITE = 24
 _SETTLED = 0.35
-_FREE = {"translation": 2, "similarity": 4, "affine": 6, "homography": 8}
+_FREE = {"translation": 2, "similarity": 4, "stretch": 5, "affine": 6, "homography": 8}
 _PRIOR = np.array([np.inf, np.inf, 0.08, 0.08, 0.03, 0.03, 0.04, 0.04])
 """How far a step usually goes: shift, scale, rotation, stretch, shear, keystone; half widths at the side."""
 _PRIOR_WEIGHT = 0.6
@@ -93,7 +93,7 @@ class TileMatcher:
         self._spectra: list[Spectra] | None = None
 
     def settle(
-        self, start: Matrix, spread: float, tries: int = 3, least: float = 0.0
+        self, start: Matrix, spread: float, tries: int = 3, least: float = 0.0, model: str = ""
     ) -> Iterator[Found | None]:
         """`match` again from where the last one ended, until it stays there, or scores less than `least`.
 
@@ -101,7 +101,7 @@ class TileMatcher:
         """
         best: Found | None = None
         for _ in range(tries):
-            for found in self.match(start, spread):
+            for found in self.match(start, spread, model):
                 if found is None:
                     yield None
                     continue
@@ -112,16 +112,37 @@ class TileMatcher:
                 break
         yield best
 
-    def match(self, start: Matrix, spread: float = 1.0) -> Iterator[Found | None]:
+    def match(self, start: Matrix, spread: float = 1.0, model: str = "") -> Iterator[Found | None]:
         """Look for the best matrix near `start`.
 
         Args:
             start: 3x3 thermal to RGB over [0, 1] coordinates.
             spread: how far to look, 1 for the error of a coarse search.
+            model: what may change this time; empty for what the matcher was made for.
 
         Yields:
             None between pieces of work (each 0.5 to 3 ms), at last what was found.
         """
+        votes = yield from self._tally(start)
+        search = self._search(votes, spread, _FREE[model] if model else self._free)
+        found = next(search)
+        while found is None:
+            yield None
+            found = next(search)
+        score, step = found
+        source = (self._luma.shape[1], self._luma.shape[0])
+        moved = pixel_matrix(start, self._size, source) @ _step_matrix(step, self._size)
+        u, v = self._displacement(step[None])
+        distance = float(np.hypot(u, v).mean())
+        yield Found(unit_matrix(moved, self._size, source), score, distance)
+
+    def weigh(self, place: Matrix) -> Iterator[Found | None]:
+        """The evidence for one matrix as it is: `match` without looking around."""
+        votes = yield from self._tally(place)
+        yield Found(place, float(self._votes_for(votes, np.zeros((1, 8)))[0]))
+
+    def _tally(self, start: Matrix) -> Generator[None, None, NDArray[np.float32]]:
+        """(tiles, 4 reach + 1, 4 reach + 1): every tile's votes, in units of what chance gives."""
         if self._spectra is None:
             fields = self._fields(self._thermal, None)
             yield None
@@ -133,8 +154,7 @@ class TileMatcher:
                     yield None
             self._spectra = spectra
         margin = self._window + self._reach
-        source = (self._luma.shape[1], self._luma.shape[0])
-        pixels = pixel_matrix(start, self._size, source)
+        pixels = pixel_matrix(start, self._size, (self._luma.shape[1], self._luma.shape[0]))
         corner = np.array([[1, 0, -margin], [0, 1, -margin], [0, 0, 1.0]])
         outer = (self._size[0] + 2 * margin, self._size[1] + 2 * margin)
         warped, mask = warp_to_grid(self._luma, pixels @ corner, outer, self._lit)
@@ -150,16 +170,7 @@ class TileMatcher:
         flat = votes.reshape(len(votes), -1)
         votes -= flat.mean(axis=1)[:, None, None]
         votes /= np.sqrt((flat.std(axis=1) ** 2).sum()) + 1e-9
-        search = self._search(votes, spread)
-        found = next(search)
-        while found is None:
-            yield None
-            found = next(search)
-        score, step = found
-        moved = pixels @ _step_matrix(step, self._size)
-        u, v = self._displacement(step[None])
-        distance = float(np.hypot(u, v).mean())
-        yield Found(unit_matrix(moved, self._size, source), score, distance)
+        return votes
 
     def _fields(self, image: Image, mask: Image | None) -> list[NDArray[np.complex64]]:
         """The double-angle orientation field and its square, which tells directions apart more sharply."""
@@ -200,11 +211,11 @@ class TileMatcher:
         return np.asarray(self._halving @ coarse @ self._halving.T, np.float32)
 
     def _search(
-        self, votes: NDArray[np.float32], spread: float
+        self, votes: NDArray[np.float32], spread: float, free: int
     ) -> Iterator[tuple[float, NDArray[np.float64]] | None]:
         rng = np.random.default_rng(0)
         width = spread * np.array([0.05, 0.05, 0.04, 0.04, 0.03, 0.03, 0.04, 0.04])
-        width[self._free :] = 0.0
+        width[free:] = 0.0
         centre = np.zeros(8)
         best: tuple[float, NDArray[np.float64]] = (-np.inf, centre)
         for index in range(_ROUNDS):
