@@ -121,7 +121,7 @@ class ShutterDetector:
         if changed:
             self._previous = self._reference = previous = None
             self._begin_run(stamp_ns)
-        if previous is not None and _identical(previous, data):
+        if previous is not None and identical(previous, data):
             return self._repeated(stamp_ns, ffc)
         return self._distinct(data, stamp_ns, ffc, changed)
 
@@ -200,8 +200,8 @@ class ShutterDetector:
         return offset, agreeing >= config.jump_agreement * regions
 
 
-def _identical(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Bit for bit, so that a NaN equals itself."""
+def identical(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Are two arrays of one dtype the same, bit for bit, so that a NaN equals itself?"""
     if a.dtype.kind == "f":
         bits = np.dtype(f"u{a.dtype.itemsize}")
         a, b = np.ascontiguousarray(a).view(bits), np.ascontiguousarray(b).view(bits)
