@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from thermal_enhance.training.losses import Features, Term, WeightedLoss
 
 PSNR_FLOOR = 3e-4
 """Mean squared error (35 dB) below which the log loss stops rewarding: the gradient of flat crops, where
@@ -44,28 +47,54 @@ def gradient(made: Tensor, truth: Tensor) -> Tensor:
     return total / 2.0
 
 
-TERMS = {"psnr": log_mse, "gradient": gradient}
+TERMS: Mapping[str, Term] = {"psnr": log_mse, "gradient": gradient}
+"""What a recipe's `loss` may name besides `losses.TERMS`; "gradient" here is relative."""
 
 
-def weighted(weights: Mapping[str, float], made: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Sum of the terms.
+def build(weights: Mapping[str, float], device: str | torch.device, autoencoder: Path | None) -> WeightedLoss:
+    """The loss of a recipe.
 
     Args:
-        weights: by name; see `TERMS`.
-        made: (B, 1, H, W) in [0, 1].
-        truth: the same shape.
-
-    Returns:
-        The loss and each term's own value.
+        weights: by name: `TERMS`, `losses.TERMS`, "lpips", or "features".
+        device: of the terms that have weights of their own.
+        autoencoder: weights of a trained cross-modal model, whose encoder "features" compares by.
 
     Raises:
-        ValueError: an unknown term.
+        ValueError: an unknown or impossible term.
+        ModuleNotFoundError, RuntimeError: LPIPS is asked for and cannot be had.
     """
-    total, parts = made.new_zeros(()), {}
-    for name, weight in weights.items():
-        if name not in TERMS:
-            raise ValueError(f"loss.{name} is unknown to cross_modal; known: {', '.join(TERMS)}")
-        value = TERMS[name](made, truth)
-        total = total + weight * value
-        parts[name] = float(value.detach())
-    return total, parts
+    features = encoder_features(autoencoder, device) if weights.get("features") and autoencoder else None
+    return WeightedLoss(weights, extra=TERMS, features=features, device=device)
+
+
+def encoder_features(path: Path, device: str | torch.device) -> Features:
+    """Taps of a trained model's encoder, strides 1 to 8, frozen: LPIPS without a download.
+
+    Args:
+        path: weights with their configuration in the header.
+        device: where to compare.
+
+    Raises:
+        ValueError: not the weights of a model with an autoencoder of our own.
+    """
+    # Here, not above: most recipes do without.
+    from thermal_enhance.networks.cross_modal.exporting import read_configuration
+    from thermal_enhance.networks.cross_modal.provider import build as build_model
+    from thermal_enhance.training.checkpoint import load_tensors
+
+    config = read_configuration(path)
+    model = build_model(config.to_dict())
+    state, _ = load_tensors(path)
+    wanted = {name: tensor.float() for name, tensor in state.items() if name.startswith("autoencoder.")}
+    missing = model.load_state_dict(wanted, strict=False).missing_keys
+    if any(name.startswith("autoencoder.") for name in missing):
+        raise ValueError(f"task.features_from: {path} lacks tensors of the autoencoder")
+    model.to(device).requires_grad_(False).eval()
+
+    def taps(picture: Tensor) -> Sequence[Tensor]:
+        # Gray from 0 to 1; the contrast and detail channels of the thermal view stay empty.
+        signed = torch.nn.functional.pad(2.0 * picture - 1.0, (0, 0, 0, 0, 0, 2))
+        found: Sequence[Tensor] = model.autoencoder.encode(signed)[1]
+        return found
+
+    return taps

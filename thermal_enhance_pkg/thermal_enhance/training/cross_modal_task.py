@@ -30,6 +30,7 @@ from thermal_enhance.training import cross_modal_losses as losses
 from thermal_enhance.training.cross_modal_validation import Validation
 from thermal_enhance.training.datasets import CropSampler, Sample, Source, load_sources
 from thermal_enhance.training.ema import trained_state
+from thermal_enhance.training.losses import WeightedLoss
 from thermal_enhance.training.mapping import from_mapping
 from thermal_enhance.training.recipe import Recipe
 
@@ -50,6 +51,7 @@ class CrossModalTraining:
         classical_guide: feed the classical guided result; without it the base has no RGB in it.
         project: meet the input's block means inside the loss, as the consistency step does live.
         validation_pictures: at most so many of each set.
+        features_from: weights of a trained cross-modal model, for the loss term "features".
     """
 
     scales: tuple[int, ...] = (8, 4)
@@ -61,6 +63,7 @@ class CrossModalTraining:
     classical_guide: bool = True
     project: bool = True
     validation_pictures: int = 8
+    features_from: Path | None = None
 
     def __post_init__(self) -> None:
         for values, weights in (
@@ -179,6 +182,7 @@ class CrossModalTask:
         self.settings = from_mapping(CrossModalTraining, recipe.task, "task")
         self.builder = CrossModalInputBuilder(guided_base=self.settings.classical_guide)
         self._validation: Validation | None = None
+        self._loss: WeightedLoss | None = None
 
     def build_model(self, recipe: Recipe) -> CrossModalModel:
         """The network; a task LoRA stays frozen until prompts are trained."""
@@ -197,13 +201,16 @@ class CrossModalTask:
     def loss(
         self, model: nn.Module, batch: Mapping[str, Tensor], step: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """Weighted terms of `loss:`; see `losses`."""
+        """Weighted terms of `loss:`; see `cross_modal_losses.build`."""
         made = model(batch["thermal"], batch.get("rgb")).float()
         if self.settings.project:
             made = meet_block_means(made, batch["low"], batch["exact"])
         # In shares of the range: 0 to 1.
         made, truth = (made + 1.0) / 2.0, (batch["truth"] + 1.0) / 2.0
-        loss, parts = losses.weighted(self.recipe.loss or {"psnr": 1.0, "gradient": 0.5}, made, truth)
+        if self._loss is None:
+            weights = self.recipe.loss or {"psnr": 1.0, "gradient": 0.5}
+            self._loss = losses.build(weights, made.device, self.settings.features_from)
+        loss, parts = self._loss(made, truth)
         base = (batch["thermal"][:, :1] + 1.0) / 2.0
         return loss, {**parts, "gain_db": losses.gain_db(made.detach(), base, truth)}
 
