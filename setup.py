@@ -64,6 +64,8 @@ setup(
             "onnx-ir>=1.0",
             "matplotlib>=3.10",
         ],
+        # The loss term lpips. It brings torchvision, which needs another torch: an environment of its own.
+        "perceptual": ["lpips>=0.1.4"],
         # Compiles without a GPU; Linux and Windows on x86-64.
         "tensorrt": ["tensorrt-rtx==1.7.1.116 ; platform_machine == 'x86_64' or platform_machine == 'AMD64'"],
     },

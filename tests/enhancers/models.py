@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from thermal_enhance.enhancers.cross_modal import CHANNELS
 from thermal_enhance.runtime.backend import TensorSpec, check_feeds
 from thermal_enhance.runtime.manifest import FILE_NAME, FileEntry, GraphEntry, ModelManifest
 from thermal_enhance.runtime.store import ModelStore, StoredModel
@@ -42,7 +43,7 @@ def stub_model(
         version="1",
         scales=(4, 8),
         licence="CC0-1.0",
-        parameters={"stride": 32, "network": {"task_rank": 4}},
+        parameters={"stride": 32, "thermal_channels": list(CHANNELS), "network": {"task_rank": 4}},
         weights=FileEntry("weights.safetensors", "0" * 64),
         graphs=graphs,
     )

@@ -283,7 +283,7 @@ def test_a_model_without_the_graphs_says_so(store):
 
 def test_a_model_trained_on_another_view_is_not_run(store, tmp_path):
     path = tmp_path / "numpy" / "model.yaml"
-    path.write_text(path.read_text().replace("stride: 32", "stride: 32\n  thermal_channels: [base, bicubic]"))
+    path.write_text(path.read_text().replace("[guided, contrast, detail]", "[base, bicubic]"))
     with pytest.raises(ModelUnavailableError, match="trained on the thermal channels base, bicubic"):
         offline(store)
     assert "cross_modal" not in available_modes(store)

@@ -12,7 +12,7 @@ import pytest
 from tests.enhancers.scenes import error, pair, request
 from thermal_enhance.enhancers import media
 from thermal_enhance.enhancers.base import EnhanceRequest
-from thermal_enhance.enhancers.cross_modal import CrossModalEnhancer, CrossModalEnhancerConfig
+from thermal_enhance.enhancers.cross_modal import CHANNELS, CrossModalEnhancer, CrossModalEnhancerConfig
 from thermal_enhance.enhancers.folder import main
 from thermal_enhance.enhancers.ladder import LadderConfig
 from thermal_enhance.enhancers.learned import LearnedConfig, ModelUnavailableError
@@ -80,7 +80,7 @@ def tiny(tmp_path_factory):
         version="1",
         scales=(4, 8),
         licence="CC0-1.0",
-        parameters={"stride": 32, "network": {"task_rank": 4}},
+        parameters={"stride": 32, "thermal_channels": list(CHANNELS), "network": {"task_rank": 4}},
     )
     folder = tmp_path_factory.mktemp("cross_modal_models")
     export_model(graphs, network.state_dict(), folder / "tiny", manifest)

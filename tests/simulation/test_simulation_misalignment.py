@@ -14,7 +14,6 @@ from thermal_enhance.simulation.misalignment import (
     corner_displacement,
     darken,
     degrade_color,
-    drops_color,
     motion_blur,
     random_homography,
     warp_color,
@@ -46,7 +45,6 @@ def test_all_off_is_the_identity(seed):
     color = picture()
     np.testing.assert_array_equal(warp_color(color, matrix), color)
     assert degrade_color(color, rng, MisalignmentConfig.off()) is color
-    assert not drops_color(rng, MisalignmentConfig.off())
 
 
 @given(seeds)
@@ -131,7 +129,6 @@ def test_probabilities_are_kept():
     config = MisalignmentConfig()
     untouched = sum(np.array_equal(random_homography(rng, SIZE, config)[0], np.eye(3)) for _ in range(600))
     assert 15 < untouched < 65  # one in sixteen
-    assert 30 < sum(drops_color(rng, config) for _ in range(600)) < 90
 
 
 def test_darkening_and_smearing():

@@ -254,7 +254,7 @@ def _check_channels(manifest: ModelManifest) -> None:
     Raises:
         ModelUnavailableError: it was not; its pictures would be wrong without a word.
     """
-    trained = tuple(manifest.parameters.get("thermal_channels", CHANNELS))
+    trained = tuple(manifest.parameters.get("thermal_channels", ("(not said)",)))
     if trained != CHANNELS:
         raise ModelUnavailableError(
             f"model {manifest.name} was trained on the thermal channels {', '.join(trained)}, and this "

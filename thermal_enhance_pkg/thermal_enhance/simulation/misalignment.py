@@ -42,7 +42,6 @@ class MisalignmentConfig:
         dark_gamma: range of the exponent.
         motion_blur_probability: how often it is smeared.
         motion_blur_px: longest smear, pixels.
-        dropout_probability: how often there is no RGB at all.
     """
 
     shift_probability: float = 0.5
@@ -60,7 +59,6 @@ class MisalignmentConfig:
     dark_gamma: tuple[float, float] = (1.0, 4.0)
     motion_blur_probability: float = 0.2
     motion_blur_px: float = 12.0
-    dropout_probability: float = 0.1
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -81,7 +79,7 @@ class MisalignmentConfig:
 
     @classmethod
     def off(cls) -> MisalignmentConfig:
-        """Aligned, bright, sharp and always there."""
+        """Aligned, bright and sharp."""
         names = [name for name in cls.__dataclass_fields__ if name.endswith("_probability")]
         never: dict[str, Any] = dict.fromkeys(names, 0.0)
         return cls(**never)
@@ -216,8 +214,3 @@ def motion_blur(color: Color, length_px: float, angle_rad: float) -> Color:
     columns = np.rint(side // 2 + reach * math.cos(angle_rad)).astype(int)
     np.add.at(kernel, (rows, columns), np.float32(1 / reach.size))
     return np.asarray(cv2.filter2D(color, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.uint8)
-
-
-def drops_color(rng: np.random.Generator, config: MisalignmentConfig) -> bool:
-    """Is this sample to be trained without RGB?"""
-    return bool(rng.random() < config.dropout_probability)
