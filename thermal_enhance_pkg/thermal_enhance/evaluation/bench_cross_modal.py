@@ -9,19 +9,15 @@ enhanced by a fresh enhancer, its alignment found from that pair alone. Seeded: 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 from thermal_enhance.enhancers.base import Enhancer
 from thermal_enhance.enhancers.classical import ClassicalConfig, ClassicalEnhancer
 from thermal_enhance.enhancers.cross_modal import CrossModalEnhancer, CrossModalEnhancerConfig
 from thermal_enhance.enhancers.learned import ModelUnavailableError
-from thermal_enhance.evaluation import model_card, stills
+from thermal_enhance.evaluation import figures, model_card, stills
 from thermal_enhance.evaluation.bench_enhance import find_data
 from thermal_enhance.evaluation.bench_stats import machine
 from thermal_enhance.evaluation.cross_modal_scores import MakeEnhancer, Row, Scores, measure
@@ -52,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return _bench(arguments)
-    except (ManifestError, RecipeError, BadFigures) as error:
+    except (ManifestError, RecipeError, figures.BadFigures) as error:
         sys.stderr.write(f"bench cross_modal: {error}\n")
         return 2
     except (UnknownModel, ModelUnavailableError, ModelFileError, ModelManifestError, BackendError) as error:
@@ -70,7 +66,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         data = Path()
     store = ModelStore(arguments.folder)
     if arguments.figures is not None:
-        rows, where = read_figures(arguments.figures)
+        rows, where = figures.read(arguments.figures, Row)
     else:
         rows, where = _measure(arguments, data, store), machine()
     scores = Scores(rows)
@@ -80,13 +76,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     for name, lines in decided.items():
         sys.stdout.write(f"\n{name}:\n\n" + "\n".join(map(str, lines)) + "\n")
     if arguments.json is not None:
-        content = {
-            "machine": where,
-            "rows": [{key: _plain(value) for key, value in asdict(row).items()} for row in rows],
-            "verdicts": {name: [asdict(line) for line in lines] for name, lines in decided.items()},
-        }
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        figures.write(arguments.json, rows, where, decided)
     if arguments.card:
         for name in models:
             run = model_card.read_run(arguments.run, arguments.trained_on) if arguments.run else None
@@ -134,35 +124,8 @@ def of_model(models: SharedModels, name: str, device: str) -> MakeEnhancer:
     return make
 
 
-class BadFigures(ValueError):  # noqa: N818  (as the store's errors: it reads as what it says)
-    """A file of figures cannot be used."""
-
-
-def read_figures(path: Path) -> tuple[list[Row], dict[str, Any]]:
-    """(rows, machine) of a file that `--json` wrote.
-
-    Raises:
-        BadFigures: it is no such file.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = [field.name for field in fields(Row)]
-        rows = []
-        for entry in content["rows"]:
-            values: list[Any] = [math.nan if entry[name] is None else entry[name] for name in names]
-            rows.append(Row(*values))
-        return rows, dict(content["machine"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadFigures(f"{path}: not a file that --json wrote: {error}") from error
-
-
 def _models(scores: Scores) -> list[str]:
     return [name for name in scores.methods() if name not in ("bicubic", "classical")]
-
-
-def _plain(value: object) -> object:
-    """NaN is no JSON: null instead."""
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _parser() -> argparse.ArgumentParser:

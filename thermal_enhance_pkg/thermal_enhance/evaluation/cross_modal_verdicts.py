@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from thermal_enhance.evaluation.cross_modal_scores import BICUBIC, Scores
 from thermal_enhance.evaluation.stills import CROP, SETS
+from thermal_enhance.evaluation.verdict import Verdict, at_least
 
 WANTED_DB = {"pbvsg": 1.5, "m3svd": 1.6, "road": 0.6, "msrs": 0.8}
 """Over bicubic, x8, block means, aligned RGB."""
@@ -23,26 +23,6 @@ HARM_DB = 0.1
 HARD_LOST_DB = 0.5
 """Most that a wide view, perspective or a late frame may lose against aligned."""
 RESIDUAL_RMS = 0.5
-ROUNDING_DB = 0.005
-"""Two figures that print alike are taken to be equal."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One line.
-
-    Attributes:
-        goal: what must be shown.
-        passed: whether it is.
-        figure: the figure that decides.
-    """
-
-    goal: str
-    passed: bool
-    figure: str
-
-    def __str__(self) -> str:
-        return f"- {'yes' if self.passed else 'no'}: {self.goal}: {self.figure}"
 
 
 def verdicts(scores: Scores, model: str) -> list[Verdict]:
@@ -64,7 +44,7 @@ def _wanted(scores: Scores, model: str) -> Iterator[Verdict]:
         if gain is not None:
             yield Verdict(
                 f"{SETS[dataset]}, aligned RGB, at least {wanted:g} dB over bicubic",
-                _at_least(gain, wanted),
+                at_least(gain, wanted),
                 f"{gain:+.2f} dB",
             )
 
@@ -75,7 +55,7 @@ def _used(scores: Scores, model: str) -> Iterator[Verdict]:
         if gain is not None:
             yield Verdict(
                 f"{SETS[dataset]}, aligned RGB at least {wanted:g} dB over none",
-                _at_least(gain, wanted),
+                at_least(gain, wanted),
                 f"{gain:+.2f} dB",
             )
 
@@ -97,7 +77,7 @@ def _misaligned(scores: Scores, model: str) -> Iterator[Verdict]:
                 )
         yield Verdict(
             f"{SETS[dataset]}, misaligned RGB at most {LOST_DB:g} dB below aligned",
-            _at_least(lost, -LOST_DB),
+            at_least(lost, -LOST_DB),
             f"{lost:+.2f} dB",
         )
 
@@ -109,7 +89,7 @@ def _harmless(scores: Scores, model: str) -> Iterator[Verdict]:
             if harm is not None:
                 yield Verdict(
                     f"{SETS[dataset]}, {condition} RGB at most {HARM_DB:g} dB below none",
-                    _at_least(harm, -HARM_DB),
+                    at_least(harm, -HARM_DB),
                     f"{harm:+.2f} dB",
                 )
 
@@ -130,7 +110,7 @@ def _hard(scores: Scores, model: str) -> Iterator[Verdict]:
             worst = min(scores.gains(dataset, "area", (model, condition), (model, none)))
             yield Verdict(
                 f"{SETS[dataset]}, {words}: at most {HARD_LOST_DB:g} dB below aligned, not below none",
-                _at_least(lost, -HARD_LOST_DB) and _at_least(above, 0.0),
+                at_least(lost, -HARD_LOST_DB) and at_least(above, 0.0),
                 f"{lost:+.2f} dB to aligned, {above:+.2f} dB to none (worst still {worst:+.2f})",
             )
 
@@ -144,7 +124,3 @@ def _residual(scores: Scores, model: str) -> Iterator[Verdict]:
             worst <= RESIDUAL_RMS,
             f"{worst:.2f} in the worst of {len(values)} pictures",
         )
-
-
-def _at_least(value: float, limit: float) -> bool:
-    return value >= limit - ROUNDING_DB
