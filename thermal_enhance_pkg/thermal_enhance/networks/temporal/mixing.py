@@ -1,0 +1,153 @@
+"""TDIM: features at any time, as heat that spreads along the rod of frames (THERIS; METHODS 2.3, 2.4)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+FREQUENCIES = 8
+"""Octaves of the Fourier features of tau."""
+KAPPA_BIAS = -4.6
+"""softplus of it is 0.01: mixing starts as almost exact cosine interpolation."""
+WHOLE = 1e-4
+"""A tau this close to a whole number is an observed frame's."""
+
+
+def mixing_matrix(tau: Tensor, kappa: Tensor, positions: Tensor | None = None) -> Tensor:
+    """M of G_i = sum_x M_ix F_x: cosine transform over the frames, heat kernel, inverse transform at tau.
+
+    The frames are a rod of length X with insulated ends, F_x at x + 1/2. Its n-th mode decays as
+    exp(-kappa_n (n pi / X)^2); mode 0 does not, so that rows sum to 1 whatever kappa is.
+
+    Args:
+        tau: (...) times in units of frames, any real number; 0 is the first frame, X - 1 the last.
+        kappa: (..., X) heat per mode, at least 0; leading axes broadcast with tau's. 0 interpolates.
+        positions: (X,) where the frames really lie, in the same unit, if not at 0..X-1: the modes' amplitudes
+            are then found by least squares.
+
+    Returns:
+        (..., X).
+    """
+    count = kappa.shape[-1]
+    modes = torch.arange(count, dtype=kappa.dtype, device=kappa.device) * (math.pi / count)
+    at_tau = torch.cos((tau[..., None] + 0.5) * modes) * torch.exp(-kappa * modes.square())
+    if positions is None:
+        frames = torch.arange(count, dtype=kappa.dtype, device=kappa.device)
+        norm = torch.where(modes > 0, 2.0 / count, 1.0 / count)
+        analysis = torch.cos((frames[None, :] + 0.5) * modes[:, None]) * norm[:, None]
+    else:
+        analysis = torch.linalg.pinv(torch.cos((positions[:, None].to(modes) + 0.5) * modes))
+    return at_tau @ analysis
+
+
+def between(features: Tensor, tau: Tensor) -> Tensor:
+    """Mean over space of |F_floor - F_ceil| of the two frames around each tau; 0 at a frame.
+
+    Args:
+        features: (B, X, C, h, w).
+        tau: (B, T).
+
+    Returns:
+        (B, T, C).
+    """
+    steps = (features[:, 1:] - features[:, :-1]).abs().mean(dim=(-2, -1))
+    # Chosen by weights rather than by index: the graph must not depend on the data.
+    starts = torch.arange(steps.shape[1], dtype=tau.dtype, device=tau.device)
+    chosen = (torch.floor(tau)[..., None] == starts).to(steps.dtype) * _fractional(tau)[..., None]
+    return chosen @ steps
+
+
+def _fractional(tau: Tensor) -> Tensor:
+    return ((tau - torch.floor(tau + 0.5)).abs() > WHOLE).to(tau.dtype)
+
+
+class TimeEmbedding(nn.Module):
+    """e_i from Fourier features of tau and the change between its two frames (METHODS 2.4).
+
+    Args:
+        window: frames of a window (X).
+        channels: of the features.
+        width: of the embedding.
+    """
+
+    def __init__(self, window: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.window = window
+        self.layers = nn.Sequential(
+            nn.Linear(2 * FREQUENCIES + 1 + channels, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, tau: Tensor, change: Tensor) -> Tensor:
+        """(B, T) taus and (B, T, C) changes to (B, T, width)."""
+        phase = (tau / (self.window - 1))[..., None]
+        octaves = torch.arange(FREQUENCIES, dtype=tau.dtype, device=tau.device)
+        angles = phase * (math.pi * torch.exp2(octaves))
+        return self.layers(torch.cat([phase, torch.sin(angles), torch.cos(angles), change], dim=-1))
+
+
+class HeatMixing(nn.Module):
+    """The mixing matrix of each channel group, its heat from the time embedding.
+
+    Args:
+        window: frames of a window (X).
+        groups: channel groups (G).
+        width: of the embedding.
+        exact_observed: no heat at whole taus.
+    """
+
+    def __init__(self, window: int, groups: int, width: int, exact_observed: bool) -> None:
+        super().__init__()
+        self.window, self.groups, self.exact_observed = window, groups, exact_observed
+        self.hidden = nn.Linear(width, width)
+        self.kappa = nn.Linear(width, window * groups)
+        nn.init.zeros_(self.kappa.weight)
+        nn.init.constant_(self.kappa.bias, KAPPA_BIAS)
+
+    def forward(self, tau: Tensor, embedding: Tensor) -> Tensor:
+        """(B, T) taus and (B, T, width) embeddings to M: (B, T, G, X)."""
+        kappa = functional.softplus(self.kappa(functional.silu(self.hidden(embedding))))
+        kappa = kappa.reshape(*tau.shape, self.groups, self.window)
+        if self.exact_observed:
+            kappa = kappa * _fractional(tau)[..., None, None]
+        return mixing_matrix(tau[..., None], kappa)
+
+
+def warp(features: Tensor, grid: Tensor) -> Tensor:
+    """Every frame as it looks at every tau.
+
+    Args:
+        features: (B, X, C, h, w).
+        grid: (B, T, X, h, w, 2) where to look, in [-1, 1] (`align_corners=False`).
+
+    Returns:
+        (B, X, C, T, h, w): the outputs of one frame side by side, so that no frame is copied for each.
+    """
+    batch, window, channels, height, width = features.shape
+    times = grid.shape[1]
+    stacked = grid.transpose(1, 2).reshape(batch * window, times * height, width, 2)
+    warped = functional.grid_sample(
+        features.flatten(0, 1), stacked, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return warped.reshape(batch, window, channels, times, height, width)
+
+
+def mix(warped: Tensor, matrix: Tensor) -> Tensor:
+    """G_i = sum_x M_ix F_x, M by channel group.
+
+    Args:
+        warped: (B, X, C, T, h, w), see `warp`.
+        matrix: (B, T, G, X).
+
+    Returns:
+        (B, C, T, h, w).
+    """
+    channels = warped.shape[2]
+    weights = matrix.permute(0, 3, 2, 1).repeat_interleave(channels // matrix.shape[2], dim=2)
+    weights = weights[..., None, None]
+    total = warped[:, 0] * weights[:, 0]
+    for index in range(1, warped.shape[1]):
+        total = total + warped[:, index] * weights[:, index]
+    return total
