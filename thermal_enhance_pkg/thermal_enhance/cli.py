@@ -55,6 +55,9 @@ BENCHMARKS = {
     "models": Command(
         "thermal_enhance.evaluation.bench_models", "latency, arithmetic and memory of each model here"
     ),
+    "networks": Command(
+        "thermal_enhance.evaluation.bench_networks", "networks in torch: eager, compiled, as a CUDA graph"
+    ),
 }
 NEEDS_ROS = (
     "rclpy", "thermal_enhance_msgs", "builtin_interfaces", "diagnostic_msgs", "lifecycle_msgs",
