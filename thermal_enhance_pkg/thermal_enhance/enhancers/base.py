@@ -23,6 +23,7 @@ class EnhanceRequest:
         value_range: (low, high) of the stream's tone curve in `thermal.units`, so that all frames of a
             stream are normalised alike; None to derive it from the frame itself.
         period_s: time between two frames of the stream, seconds; NaN where unknown or of no matter (offline).
+        shutter_closed: the camera shows its shutter, or a frozen picture (FFC), not the scene.
     """
 
     thermal: ThermalFrame
@@ -34,6 +35,7 @@ class EnhanceRequest:
     prompt_hash: str = ""
     value_range: tuple[float, float] | None = None
     period_s: float = float("nan")
+    shutter_closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class EnhancedFrame:
     """The result.
 
     Attributes:
-        thermal: (H * scale, W * scale) frame; dtype, units, stamp and frame_id are the input's.
+        thermal: (H * scale, W * scale) frame; dtype, units, stamp and frame_id are those of `observed`.
         tier: name of the enhancer that made it.
         tier_reason: why a lower tier than asked for made it; empty at full tier.
         rgb_trust: how far RGB can be trusted as a guide, 0 to 1; NaN without RGB.
@@ -49,8 +51,12 @@ class EnhancedFrame:
         degradation: estimated degradation of the input, 0 to 1; NaN where not estimated.
         consistency_residual: max |area_down(output) - input|, in units.
         stage_ms: time by stage, milliseconds, in order of execution.
-        extra: frames beyond the one asked for (interpolated ones), oldest first.
+        extra: frames between the one before and this one (interpolated), oldest first; they have no input.
         repaired: number of non-finite input pixels that were filled from their neighbours.
+        observed: the input that this is the picture of, where it is not the one asked for: a tier that looks
+            ahead gives an earlier one. None where it is.
+        source_stamps_ns: stamps of all inputs that had a part in it, oldest first; empty where that is
+            `observed` alone.
     """
 
     thermal: ThermalFrame
@@ -63,6 +69,20 @@ class EnhancedFrame:
     stage_ms: dict[str, float] = field(default_factory=dict)
     extra: tuple[ThermalFrame, ...] = ()
     repaired: int = 0
+    observed: ThermalFrame | None = None
+    source_stamps_ns: tuple[int, ...] = ()
+
+
+class FrameDeclined(Exception):  # noqa: N818  (no error: the tier is well, and the frame is another tier's)
+    """A tier leaves this frame to the next one, and would gladly have the one after it.
+
+    Attributes:
+        reason: why, in a word ("warming_up").
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @runtime_checkable
@@ -77,7 +97,11 @@ class Enhancer(Protocol):
     """False if an RGB frame would be ignored: the node then neither waits for one nor decodes it."""
 
     def __call__(self, request: EnhanceRequest) -> EnhancedFrame:
-        """Enhance one frame; raise on anything that should step down to the next tier."""
+        """Enhance one frame; raise on anything that should step down to the next tier.
+
+        Raises:
+            FrameDeclined: the frame is not for this tier, which is no failure.
+        """
 
     def reset(self, reason: str) -> None:
         """Forget the past of the stream (gap, clock jump, shutter, new size)."""

@@ -9,7 +9,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest, LoadingEnhancer
+from thermal_enhance.enhancers.base import (
+    EnhancedFrame,
+    Enhancer,
+    EnhanceRequest,
+    FrameDeclined,
+    LoadingEnhancer,
+)
 from thermal_enhance.enhancers.passthrough import PassthroughEnhancer
 from thermal_enhance.enhancers.rungs import (
     Factory,
@@ -35,6 +41,8 @@ class QualityLadder:
     then for a while that doubles with every further failure. Tiers with `isolated = True` run on a
     `TierWorker` and may hang; the others run on the caller's thread and are judged by the 95th percentile of
     their times. Below all of them lies passthrough, which cannot fail.
+
+    A tier that declines a frame (`FrameDeclined`) has not failed: it is asked again for the next one.
 
     A `LoadingEnhancer` on a worker loads there while the tiers below make the frames, reason "loading". A
     model that keeps its deadline and still cannot keep up with the stream steps down too ("rate"): every
@@ -211,12 +219,15 @@ class QualityLadder:
         timeout = None
         if config.deadline_s is not None and not config.pin:
             timeout = max(0.1 * config.deadline_s, config.deadline_s - (now - began) - reserve(below))
+        declined = False
         try:
             if rung.worker is not None:
                 outcome = rung.worker.call(request, timeout)
-                frame, reason = outcome.frame, outcome.reason
+                frame, reason, declined = outcome.frame, outcome.reason, outcome.declined
             else:
                 frame, reason = rung.enhancer(request), ""
+        except FrameDeclined as word:
+            frame, reason, declined = None, word.reason, True
         except Exception as error:
             frame, reason = None, f"error: {describe_error(error)}"
         finally:
@@ -228,7 +239,7 @@ class QualityLadder:
             reason = defect(frame, request)
         took = self._clock() - now
         if reason:
-            if reason != "busy":  # the deadline it missed has been counted against it
+            if reason != "busy" and not declined:  # the deadline it missed has been counted against it
                 self._fail(rung, reason, config)
             return None, reason
         self._succeed(rung, took, config, request.period_s)

@@ -53,7 +53,7 @@ def find_model(store: ModelStore, method: str, name: str = "") -> ModelManifest:
     Args:
         store: the models on this machine.
         method: "cross_modal", ...
-        name: of the model; empty for `<method>-edge`, or else the first one of the method.
+        name: of the model; empty for `<method>-edge` or `<method>-nano`, or else the first one of the method.
 
     Raises:
         ModelUnavailableError: there is none, it is for another method, or nothing here runs models.
@@ -62,7 +62,8 @@ def find_model(store: ModelStore, method: str, name: str = "") -> ModelManifest:
         raise ModelUnavailableError("it needs ONNX Runtime: `pip install onnxruntime`")
     known = models_of(store, method)
     if not name:
-        name = f"{method}-edge" if f"{method}-edge" in known else next(iter(known), "")
+        shipped = (f"{method}-{size}" for size in ("edge", "nano"))
+        name = next((name for name in (*shipped, *known) if name in known), "")
         if not name:
             places = ", ".join(str(folder) for folder in store.folders)
             raise ModelUnavailableError(f"there is no {method} model in {places}")

@@ -69,6 +69,7 @@ class TierStatus:
         late_results: results that came after their deadline.
         p95_ms: 95th percentile of its recent times, milliseconds; NaN before the first.
         detail: which model it runs, on what; empty for tiers without one and before it is loaded.
+        counters: what the tier counts of itself (its attribute `counters`), by name.
     """
 
     name: str
@@ -80,6 +81,7 @@ class TierStatus:
     late_results: int
     p95_ms: float
     detail: str = ""
+    counters: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Rung:
             self.late + (self.worker.late_results if self.worker is not None else 0),
             self.p95() * 1e3,
             enhancer.description if isinstance(enhancer, LoadingEnhancer) else "",
+            dict(getattr(enhancer, "counters", {})),
         )
 
     def close(self) -> None:
@@ -171,7 +174,9 @@ def defect(frame: EnhancedFrame, request: EnhanceRequest) -> str:
 
     Non-finite pixels are allowed where the input had none finite to offer either.
     """
-    given, made = request.thermal, frame.thermal
+    given, made = frame.observed or request.thermal, frame.thermal
+    if given.stamp_ns > request.thermal.stamp_ns:
+        return "error: output is of an input that has not come yet"
     size = (given.size[0] * request.scale, given.size[1] * request.scale)
     if made.size != size:
         return f"error: output is {made.size[0]}x{made.size[1]}, not {size[0]}x{size[1]}"
@@ -183,6 +188,23 @@ def defect(frame: EnhancedFrame, request: EnhanceRequest) -> str:
         bad = ~np.isfinite(given.data)
         blocks = np.repeat(np.repeat(bad, request.scale, axis=0), request.scale, axis=1)
         if not bad.any() or (~np.isfinite(made.data) & ~blocks).any():
+            return "non_finite"
+    return _defect_between(frame)
+
+
+def _defect_between(frame: EnhancedFrame) -> str:
+    """Why its interpolated frames must not leave; empty when they may."""
+    made, last_ns = frame.thermal, None
+    for extra in frame.extra:
+        if (extra.size, extra.data.dtype) != (made.size, made.data.dtype):
+            return "error: an interpolated frame has another size or type than its output"
+        if (extra.frame_id, extra.units) != (made.frame_id, made.units):
+            return "error: an interpolated frame has another frame_id or unit than its output"
+        if not (last_ns is None or last_ns < extra.stamp_ns) or extra.stamp_ns >= made.stamp_ns:
+            return "error: interpolated frames must come in order, before their output"
+        last_ns = extra.stamp_ns
+        floats = extra.data.dtype == np.float32
+        if floats and not np.isfinite(extra.data).all() and np.isfinite(made.data).all():
             return "non_finite"
     return ""
 

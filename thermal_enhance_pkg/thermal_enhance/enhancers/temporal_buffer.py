@@ -1,8 +1,8 @@
-"""The ring buffer of the live temporal tier (METHODS 2.13): the last frames of a stream, and what is known of them.
+"""The ring buffer of the temporal tier (METHODS 2.13): a stream's last frames, and what is known of them.
 
 What costs time is done once for each frame: its features when it comes, and its motion from the frame before.
-That is possible because levels mean the same in all frames of the ring: their value range is frozen, and where
-the stream's own range has moved away from it, everything is computed anew, once.
+That is possible because levels mean the same in all frames of the ring: their value range is frozen, and
+where the stream's own range has moved away from it, everything is computed anew, once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from thermal_enhance.enhancers.observation import Observation

@@ -7,7 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest, LoadingEnhancer
+from thermal_enhance.enhancers.base import (
+    EnhancedFrame,
+    Enhancer,
+    EnhanceRequest,
+    FrameDeclined,
+    LoadingEnhancer,
+)
 from thermal_enhance.entry import TIER_THREAD
 
 
@@ -17,11 +23,14 @@ class WorkerResult:
 
     Attributes:
         frame: the enhanced frame, or None.
-        reason: why there is none: "busy", "deadline", "closed" or "error: ..."; empty with a frame.
+        reason: why there is none: "busy", "deadline", "closed", "error: ..." or the tier's own word; empty
+            with a frame.
+        declined: the tier left the frame to others, which is no failure.
     """
 
     frame: EnhancedFrame | None
     reason: str = ""
+    declined: bool = False
 
 
 class TierWorker:
@@ -98,6 +107,8 @@ class TierWorker:
             if not job.done:
                 job.abandoned = True
                 return WorkerResult(None, "closed" if self._closed else "deadline")
+            if isinstance(job.error, FrameDeclined):
+                return WorkerResult(None, job.error.reason, declined=True)
             if job.error is not None:
                 return WorkerResult(None, f"error: {describe_error(job.error)}")
             return WorkerResult(job.frame)
