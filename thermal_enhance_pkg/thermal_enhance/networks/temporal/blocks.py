@@ -34,17 +34,23 @@ class ScanBlock(nn.Module):
         self.heads = inner // config.head_dim
         self.backend, self.chunk = config.scan_backend, config.scan_chunk
         self.norm = nn.LayerNorm(width)
-        self.enter = nn.Linear(width, 2 * inner)
+        # Values and gates have matrices of their own: splitting one product would copy both.
+        self.enter = nn.Linear(width, inner)
+        self.gate = nn.Linear(width, inner)
         self.local = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
-        self.select = nn.Linear(inner, DIRECTIONS * (2 * self.state + self.heads), bias=False)
-        self.step_bias = nn.Parameter(_step_bias(DIRECTIONS, self.heads))
+        self.select_in = nn.Linear(inner, DIRECTIONS * self.state, bias=False)
+        self.select_out = nn.Linear(inner, DIRECTIONS * self.state, bias=False)
+        self.select_step = nn.Linear(inner, self.heads)
         self.log_rate = nn.Parameter(torch.log(1 + torch.rand(DIRECTIONS, self.heads) * (MOST_RATE - 1)))
         self.skip = nn.Parameter(torch.ones(self.heads))
         self.leave_norm = nn.LayerNorm(inner)
         self.leave = nn.Linear(inner, width)
         self.feed_norm = nn.LayerNorm(width)
-        self.feed_in = nn.Linear(width, 4 * width)
+        self.feed_in = nn.Linear(width, 2 * width)
+        self.feed_gate = nn.Linear(width, 2 * width)
         self.feed_out = nn.Linear(2 * width, width)
+        with torch.no_grad():
+            self.select_step.bias.copy_(_step_bias(self.heads))
         self.prompt: nn.Sequential | None = None
         if config.thermal_prompt:
             last = nn.Linear(config.embedding, self.state)
@@ -55,7 +61,8 @@ class ScanBlock(nn.Module):
     def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
         """(B, T, h, w, D) tokens and (B, T, e) time embeddings to tokens."""
         batch, times, height, width, _ = tokens.shape
-        values, gate = self.enter(self.norm(tokens)).chunk(2, dim=-1)
+        normed = self.norm(tokens)
+        values = self.enter(normed)
         planes = values.flatten(0, 1).permute(0, 3, 1, 2)
         values = functional.silu(self.local(planes)).permute(0, 2, 3, 1).reshape(values.shape)
         prompt = None
@@ -63,23 +70,19 @@ class ScanBlock(nn.Module):
             prompt = self.order.frames(self.prompt(embedding), height, width)
         mixed = self._scan(self.order.arrange(values), prompt)
         mixed = self.order.restore(mixed, (batch, times, height, width))
-        tokens = tokens + self.leave(self.leave_norm(mixed) * functional.silu(gate))
-        value, gate = self.feed_in(self.feed_norm(tokens)).chunk(2, dim=-1)
-        return tokens + self.feed_out(value * functional.silu(gate))
+        tokens = tokens + self.leave(self.leave_norm(mixed) * functional.silu(self.gate(normed)))
+        normed = self.feed_norm(tokens)
+        return tokens + self.feed_out(self.feed_in(normed) * functional.silu(self.feed_gate(normed)))
 
     def _scan(self, values: Tensor, prompt: Tensor | None) -> Tensor:
         sequences, length, inner = values.shape
-        maps, steps = self.select(values).split(
-            [2 * DIRECTIONS * self.state, DIRECTIONS * self.heads], dim=-1
-        )
-        maps = maps.reshape(sequences, length, 2 * DIRECTIONS, self.state)
-        steps = functional.softplus(steps.reshape(sequences, length, DIRECTIONS, self.heads) + self.step_bias)
+        maps = (sequences, length, DIRECTIONS, self.state)
         y = selective_scan(
             values.reshape(sequences, length, self.heads, self.head_dim),
-            steps,
+            functional.softplus(self.select_step(values)),
             -torch.exp(self.log_rate),
-            maps[:, :, :DIRECTIONS],
-            maps[:, :, DIRECTIONS:],
+            self.select_in(values).reshape(maps),
+            self.select_out(values).reshape(maps),
             self.skip,
             prompt=None if prompt is None else prompt[:, :, None],
             backend=self.backend,
@@ -88,10 +91,10 @@ class ScanBlock(nn.Module):
         return y.reshape(sequences, length, inner)
 
 
-def _step_bias(*shape: int) -> Tensor:
+def _step_bias(heads: int) -> Tensor:
     """Inverse softplus of log-uniform step sizes."""
     low, high = math.log(LEAST_STEP), math.log(MOST_STEP)
-    steps = torch.exp(low + torch.rand(*shape) * (high - low))
+    steps = torch.exp(low + torch.rand(heads) * (high - low))
     return steps + torch.log(-torch.expm1(-steps))
 
 

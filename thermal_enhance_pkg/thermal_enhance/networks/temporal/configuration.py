@@ -22,7 +22,7 @@ class TemporalConfig:
         channels: of the features (C), at a stride of 2.
         encoder_blocks: residual blocks of the shallow encoder.
         decoder_blocks: residual blocks of the decoder, at the features' stride.
-        up_channels: width behind the decoder's first upsampling, halved at each further one.
+        up_channels: width at the low resolution's own stride, from where a picture is drawn.
         history_channels: width of what is kept of all aligned frames beside their mixture. Not in the paper,
             whose sequence holds every observed frame; live, only two times are asked for, and the mixture at
             an observed one is that frame alone.
@@ -82,15 +82,13 @@ class TemporalConfig:
             raise ValueError(f"token_stride must be 2 or 4, not {self.token_stride}")
         if self.channels % self.groups:
             raise ValueError(f"channels ({self.channels}) must be a multiple of groups ({self.groups})")
-        if self.expand * self.token_channels % self.head_dim:
+        inner = self.expand * self.token_channels
+        if inner % self.head_dim:
             raise ValueError(
-                f"expand * token_channels ({self.expand * self.token_channels}) must be a multiple of head_dim "
-                f"({self.head_dim})"
+                f"expand * token_channels ({inner}) must be a multiple of head_dim ({self.head_dim})"
             )
         if self.scan_window < 2 or self.scan_window & (self.scan_window - 1):
             raise ValueError(f"scan_window must be a power of two, not {self.scan_window}")
-        if self.up_channels % self.scale:
-            raise ValueError(f"up_channels ({self.up_channels}) must be a multiple of scale ({self.scale})")
         if self.scan_backend not in BACKENDS:
             raise ValueError(f"scan_backend must be one of {', '.join(BACKENDS)}, not {self.scan_backend!r}")
         if self.residual_scale <= 0:

@@ -115,38 +115,61 @@ class HeatMixing(nn.Module):
         return mixing_matrix(tau[..., None], kappa)
 
 
-def warp(features: Tensor, grid: Tensor) -> Tensor:
+def warp(features: Tensor, grid: Tensor, by_gather: bool = False) -> Tensor:
     """Every frame as it looks at every tau.
 
     Args:
-        features: (B, X, C, h, w).
-        grid: (B, T, X, h, w, 2) where to look, in [-1, 1] (`align_corners=False`).
+        features: (B, X, C, h, w), h and w at least 2.
+        grid: (B, T, X, h, w, 2) where to look, in [-1, 1] (`align_corners=False`); beyond the border it sees
+            the border.
+        by_gather: the same from four gathers, as in graphs: ONNX Runtime's GridSample takes longer than all
+            the rest of the model.
 
     Returns:
-        (B, X, C, T, h, w): the outputs of one frame side by side, so that no frame is copied for each.
+        (B, X, T, h, w, C).
     """
     batch, window, channels, height, width = features.shape
     times = grid.shape[1]
+    # The outputs of one frame lie side by side, so that no frame is copied for each.
     stacked = grid.transpose(1, 2).reshape(batch * window, times * height, width, 2)
-    warped = functional.grid_sample(
-        features.flatten(0, 1), stacked, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return warped.reshape(batch, window, channels, times, height, width)
+    if by_gather:
+        warped = _gathered(features.flatten(0, 1), stacked)
+    else:
+        warped = functional.grid_sample(
+            features.flatten(0, 1), stacked, mode="bilinear", padding_mode="border", align_corners=False
+        ).permute(0, 2, 3, 1)
+    return warped.reshape(batch, window, times, height, width, channels)
+
+
+def _gathered(features: Tensor, grid: Tensor) -> Tensor:
+    """`grid_sample` (bilinear, border) of (N, C, h, w) at (N, H, W, 2): (N, H, W, C)."""
+    count, channels, height, width = features.shape
+    rows = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    x = (grid[..., 0] * (width / 2) + (width - 1) / 2).clamp(0, width - 1)
+    y = (grid[..., 1] * (height / 2) + (height - 1) / 2).clamp(0, height - 1)
+    # On the last row and column the second corner has all the weight.
+    left, top = torch.floor(x).clamp(max=width - 2), torch.floor(y).clamp(max=height - 2)
+    right_part, low_part = (x - left)[..., None], (y - top)[..., None]
+    first = torch.arange(count, device=features.device)[:, None, None] * (height * width)
+    corner = (top * width + left).to(torch.int64) + first
+    total = rows[corner] * ((1 - right_part) * (1 - low_part))
+    total = total + rows[corner + 1] * (right_part * (1 - low_part))
+    total = total + rows[corner + width] * ((1 - right_part) * low_part)
+    return total + rows[corner + (width + 1)] * (right_part * low_part)
 
 
 def mix(warped: Tensor, matrix: Tensor) -> Tensor:
     """G_i = sum_x M_ix F_x, M by channel group.
 
     Args:
-        warped: (B, X, C, T, h, w), see `warp`.
+        warped: (B, X, T, h, w, C), see `warp`.
         matrix: (B, T, G, X).
 
     Returns:
-        (B, C, T, h, w).
+        (B, T, h, w, C).
     """
-    channels = warped.shape[2]
-    weights = matrix.permute(0, 3, 2, 1).repeat_interleave(channels // matrix.shape[2], dim=2)
-    weights = weights[..., None, None]
+    weights = matrix.permute(0, 3, 1, 2).repeat_interleave(warped.shape[-1] // matrix.shape[2], dim=3)
+    weights = weights[:, :, :, None, None]
     total = warped[:, 0] * weights[:, 0]
     for index in range(1, warped.shape[1]):
         total = total + warped[:, index] * weights[:, index]

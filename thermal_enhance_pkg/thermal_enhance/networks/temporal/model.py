@@ -25,6 +25,9 @@ class TemporalModel(nn.Module):
 
     Args:
         config: shape.
+
+    Attributes:
+        by_gather: sample frames as a graph does, see `mixing.warp`.
     """
 
     def __init__(self, config: TemporalConfig) -> None:
@@ -39,22 +42,29 @@ class TemporalModel(nn.Module):
         )
         self.embed = TimeEmbedding(config.window, width, config.embedding)
         self.mixing = HeatMixing(config.window, config.groups, config.embedding, config.exact_observed)
-        self.history = nn.Conv2d(config.window * width, config.history_channels, 1)
-        self.fuse = nn.Conv2d(width + config.history_channels + config.cues * packed, width, 1)
-        stride = config.token_stride // FEATURE_STRIDE
-        self.stride = stride
-        self.to_tokens = nn.Conv2d(width, tokens, stride, stride=stride)
+        self.history = nn.Linear(config.window * width, config.history_channels)
+        self.fuse = nn.Linear(width + config.history_channels + config.cues * packed, width)
+        self.stride = config.token_stride // FEATURE_STRIDE
+        self.to_tokens = nn.Linear(self.stride**2 * width, tokens)
         self.blocks = nn.ModuleList(TssmBlock(config, shift=index % 2 == 1) for index in range(config.blocks))
         self.token_norm = nn.LayerNorm(tokens)
-        self.from_tokens = nn.Linear(tokens, stride**2 * width)
+        self.from_tokens = nn.Linear(tokens, self.stride**2 * width)
         self.decoder = nn.Sequential(*(ResidualBlock(width) for _ in range(config.decoder_blocks)))
-        self.upsampler = _upsampler(width, config.up_channels, config.scale)
+        last = nn.Conv2d(config.up_channels, config.scale**2, 3, padding=1)
+        self.upsampler = nn.Sequential(
+            nn.Conv2d(width, FEATURE_STRIDE**2 * config.up_channels, 3, padding=1),
+            PixelShuffle(FEATURE_STRIDE),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(config.up_channels, config.up_channels, 3, padding=1),
+            nn.LeakyReLU(SLOPE),
+            last,
+            PixelShuffle(config.scale),
+        )
+        self.by_gather = False
         with torch.no_grad():
             # Small, not zero: behind a zero layer nothing would have a gradient.
-            last = self.upsampler[-2]
-            assert isinstance(last, nn.Conv2d) and last.bias is not None
             last.weight.mul_(SMALL)
-            last.bias.zero_()
+            nn.init.zeros_(last.bias)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Features of each frame by itself, so that a frame of a sliding window is encoded once.
@@ -71,13 +81,15 @@ class TemporalModel(nn.Module):
         """TDIM on frames that are aligned to each time.
 
         Args:
-            features, grid, tau: see `body`.
+            features: as for `body`.
+            grid: as for `body`.
+            tau: as for `body`.
 
         Returns:
-            G: (B, C, T, h2, w2), the aligned frames (B, X, C, T, h2, w2), and e: (B, T, embedding).
+            G: (B, T, h2, w2, C), the aligned frames: (B, X, T, h2, w2, C), and e: (B, T, embedding).
         """
         embedding = self.embed(tau, between(features, tau))
-        warped = warp(features, grid)
+        warped = warp(features, grid, self.by_gather)
         return mix(warped, self.mixing(tau, embedding)), warped, embedding
 
     def body(self, features: Tensor, grid: Tensor, tau: Tensor, cues: Tensor) -> Tensor:
@@ -93,24 +105,14 @@ class TemporalModel(nn.Module):
         Returns:
             (B, T, 1, H, W) in units of 127.5 levels, `residual_scale` included.
         """
-        config = self.config
         batch, times = tau.shape
-        height, width = features.shape[-2:]
         mixed, warped, embedding = self.mixed(features, grid, tau)
-        # The outputs lie side by side in one picture, which a 1x1 convolution does not mind.
-        history = self.history(warped.reshape(batch, -1, times * height, width))
-        seen = torch.cat(
-            [
-                mixed.reshape(batch, config.channels, times * height, width),
-                functional.leaky_relu(history, SLOPE),
-            ],
-            dim=1,
-        )
-        seen = seen.reshape(batch, -1, times, height, width).transpose(1, 2).flatten(0, 1)
-        packed = functional.pixel_unshuffle(cues.flatten(0, 1), FEATURE_STRIDE)
-        start = self.fuse(torch.cat([seen, packed], dim=1))
-        refined = start + self._refine(start, embedding)
-        residual = self.upsampler(self.decoder(refined)) * config.residual_scale
+        history = functional.leaky_relu(self.history(torch.cat(warped.unbind(1), dim=-1)), SLOPE)
+        packed = functional.pixel_unshuffle(cues.flatten(0, 1), FEATURE_STRIDE).permute(0, 2, 3, 1)
+        seen = torch.cat([mixed.flatten(0, 1), history.flatten(0, 1), packed], dim=-1)
+        start = self.fuse(seen)
+        refined = (start + self._refine(start, embedding)).permute(0, 3, 1, 2)
+        residual = self.upsampler(self.decoder(refined)) * self.config.residual_scale
         return residual.reshape(batch, times, 1, *residual.shape[-2:])
 
     def forward(self, frames: Tensor, grid: Tensor, tau: Tensor, cues: Tensor) -> Tensor:
@@ -119,17 +121,23 @@ class TemporalModel(nn.Module):
         return self.body(features, grid, tau, cues)
 
     def _refine(self, start: Tensor, embedding: Tensor) -> Tensor:
-        """The TSSM blocks on tokens: (B * T, C, h2, w2) to the same."""
-        height, width = start.shape[-2:]
-        missing = (-height % self.stride, -width % self.stride)
+        """The TSSM blocks on tokens: (B * T, h2, w2, C) to the same."""
+        height, width = start.shape[1:3]
+        side = self.stride
+        missing = (-height % side, -width % side)
         if any(missing):
-            start = functional.pad(start, (0, missing[1], 0, missing[0]), mode="replicate")
-        tokens = self.to_tokens(start).permute(0, 2, 3, 1).unflatten(0, embedding.shape[:2])
+            edges = (0, missing[1], 0, missing[0])
+            padded = functional.pad(start.permute(0, 3, 1, 2), edges, mode="replicate")
+            start = padded.permute(0, 2, 3, 1)
+        rows, columns = (height + missing[0]) // side, (width + missing[1]) // side
+        squares = start.reshape(-1, rows, side, columns, side, self.config.channels).transpose(2, 3)
+        tokens = self.to_tokens(squares.reshape(*embedding.shape[:2], rows, columns, -1))
         for block in self.blocks:
             tokens = block(tokens, embedding)
-        planes = self.from_tokens(self.token_norm(tokens)).flatten(0, 1).permute(0, 3, 1, 2)
-        planes = functional.pixel_shuffle(planes, self.stride) if self.stride > 1 else planes
-        return planes[..., :height, :width] if any(missing) else planes
+        squares = self.from_tokens(self.token_norm(tokens))
+        squares = squares.reshape(-1, rows, columns, side, side, self.config.channels).transpose(2, 3)
+        planes = squares.reshape(-1, rows * side, columns * side, self.config.channels)
+        return planes[:, :height, :width] if any(missing) else planes
 
 
 class ResidualBlock(nn.Module):
@@ -147,16 +155,17 @@ class ResidualBlock(nn.Module):
         return x + self.second(functional.leaky_relu(self.first(x), SLOPE))
 
 
-def _upsampler(channels: int, width: int, scale: int) -> nn.Sequential:
-    """From the features' stride to one channel at `scale` times the low resolution."""
-    layers: list[nn.Module] = []
-    rest = FEATURE_STRIDE * scale
-    while rest > 2:
-        layers += [
-            nn.Conv2d(channels, 4 * width, 3, padding=1),
-            nn.PixelShuffle(2),
-            nn.LeakyReLU(SLOPE),
-        ]
-        channels, width, rest = width, width // 2, rest // 2
-    layers += [nn.Conv2d(channels, 4, 3, padding=1), nn.PixelShuffle(2)]
-    return nn.Sequential(*layers)
+class PixelShuffle(nn.Module):
+    """torch's PixelShuffle in two moves of one axis, which ONNX Runtime does several times as fast."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, factor^2 C, h, w) to (N, C, factor h, factor w)."""
+        count, channels, height, width = x.shape
+        side = self.factor
+        rows = x.reshape(count, channels // side, side, height * width).transpose(2, 3)
+        rows = rows.reshape(count * channels // side**2, side, height, width * side).transpose(1, 2)
+        return rows.reshape(count, channels // side**2, height * side, width * side)
