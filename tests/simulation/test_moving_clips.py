@@ -83,6 +83,17 @@ def test_a_small_still_is_mirrored() -> None:
     assert np.isfinite(clip).all() and clip.std() > 5
 
 
+def test_times_between_frames() -> None:
+    def clip(times: list[float] | None) -> np.ndarray:
+        rng = np.random.default_rng(6)
+        return moving_clip(still(), 5, (64, 48), rng, MovingClipConfig(), still(1), times=times)
+
+    whole = clip(None)
+    part = clip([0.0, 1.5, 4.0])
+    np.testing.assert_array_equal(part[[0, 2]], whole[[0, 4]])
+    assert np.abs(part[1] - whole[1]).mean() < np.abs(whole[2] - whole[0]).mean()
+
+
 def test_sixteen_bit_range() -> None:
     wide = still().astype(np.float32) * 256
     clip = moving_clip(wide, 3, (64, 48), np.random.default_rng(0), MovingClipConfig(), full_scale=65280.0)

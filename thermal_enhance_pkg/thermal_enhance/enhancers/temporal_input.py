@@ -152,7 +152,7 @@ class TemporalInputBuilder:
         height, width = (n * self.scale for n in weight.shape)
         points = (pixel_grid(height, width) + np.float32(0.5)) / np.float32(self.scale) - np.float32(0.5)
         looked_up = [
-            cv2.remap(
+            cv2.remap(  # type: ignore[call-overload]
                 frames[x],
                 points + cv2.resize(found[x], (width, height), interpolation=cv2.INTER_LINEAR),
                 None,

@@ -164,7 +164,9 @@ class MotionEstimator:
 def sample(image: NDArray[np.float32], displacement: Flow) -> NDArray[np.float32]:
     """Look up (h, w) or (h, w, c) at p + displacement(p), bilinearly, replicated at the border."""
     points = pixel_grid(*displacement.shape[:2]) + displacement
-    found = cv2.remap(image, points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found = cv2.remap(  # type: ignore[call-overload]
+        image, points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(found, np.float32)
 
 

@@ -8,6 +8,7 @@ Noise belongs to the low-resolution frames made from it (`low_resolution`), not 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,7 @@ def moving_clip(
     config: MovingClipConfig,
     pieces: NDArray[Any] | None = None,
     full_scale: float = 255.0,
+    times: Sequence[float] | None = None,
 ) -> NDArray[np.float32]:
     """A clip from a still.
 
@@ -90,34 +92,47 @@ def moving_clip(
         config: how it moves.
         pieces: (H, W) still that objects are cut from; None for the same.
         full_scale: largest value.
+        times: make the clip at these times alone, 0 to frames - 1, fractions too; None for every frame.
 
     Returns:
-        (frames, height, width) float32, 0 to full_scale.
+        (number of times, height, width) float32, 0 to full_scale.
 
     Raises:
         ValueError: no frame, or a size below 8.
     """
     if frames < 1 or min(size) < 8:
         raise ValueError(f"a moving clip needs a frame and 8 pixels a side, not {frames} of {size}")
-    views = _camera_path((still.shape[1], still.shape[0]), frames, size, rng, config)
-    world, views = _cut(still, views, size)
+    wanted = np.asarray(range(frames) if times is None else times, np.float64)
+    middle = (frames - 1) / 2
+    # All frames, whichever are wanted: where the path fits into the still depends on the whole of it.
+    every = np.concatenate([np.arange(frames), [middle], wanted])
+    path = _camera_path((still.shape[1], still.shape[0]), frames, size, rng, config, every)
+    halfway, views = path[frames], path[frames + 1 :]
+    world, corner = _cut(still, path, size)
+    views[:, :, 2] -= corner
+    halfway[:, 2] -= corner
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     seen = [cv2.warpAffine(world, v, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101) for v in views]
     clip = np.stack(seen).astype(np.float32, copy=False)
-    level = full_scale / 255.0
+    level, time = full_scale / 255.0, wanted - middle
     if rng.random() < config.ramp_probability:
-        _warm_region(clip, views, rng, config.ramp_levels * level)
+        _warm_region(clip, views, halfway, time, rng, config.ramp_levels * level)
     source = still if pieces is None else pieces
     for _ in range(int(rng.integers(config.objects[0], config.objects[1] + 1))):
-        _add_object(clip, source, rng, config, level)
+        _add_object(clip, source, time, rng, config, level)
     return np.clip(clip, 0, np.float32(full_scale), out=clip)
 
 
 def _camera_path(
-    still: tuple[int, int], frames: int, size: tuple[int, int], rng: np.random.Generator, c: MovingClipConfig
+    still: tuple[int, int],
+    frames: int,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    c: MovingClipConfig,
+    wanted: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """(frames, 2, 3) matrices from clip pixels to still pixels."""
-    time = np.arange(frames) - (frames - 1) / 2
+    """(number of times, 2, 3) matrices from clip pixels to still pixels."""
+    time = wanted - (frames - 1) / 2
     # The same draws in either case, so that a seed's clips differ in nothing else.
     moves = float(rng.random() >= c.static_probability)
     heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(*c.pan_px) * moves
@@ -128,7 +143,8 @@ def _camera_path(
     angle = math.radians(rng.uniform(-c.rotation_deg, c.rotation_deg) * moves) * time
     jolts = rng.normal(0, 1, (frames, 2)) * rng.uniform(*c.shake_px)
     if moves and rng.random() < c.shake_probability:
-        centre = centre + jolts
+        # A camera has mass: between frames it moves evenly.
+        centre = centre + np.stack([np.interp(wanted, np.arange(frames), j) for j in jolts.T], 1)
     centre = centre * zoom[:, None]
     half = np.array(size) * zoom.max() / 2
     # The whole path inside the still where it fits, in the middle where it does not.
@@ -144,43 +160,47 @@ def _camera_path(
 
 def _cut(
     still: NDArray[Any], views: NDArray[np.float64], size: tuple[int, int]
-) -> tuple[Image, NDArray[np.float64]]:
-    """The part of the still that a path sees, as float32: a large still is not converted for a small clip."""
+) -> tuple[Image, tuple[int, int]]:
+    """What a path sees of the still, as float32 (the rest is not converted), and its corner (x, y)."""
     corners = np.array([[0, 0, 1], [size[0], 0, 1], [0, size[1], 1], [size[0], size[1], 1]], np.float64)
     seen = np.einsum("fij,kj->fki", views, corners)
     low = np.maximum(np.floor(seen.min(axis=(0, 1))).astype(int) - 8, 0)
     high = np.ceil(seen.max(axis=(0, 1))).astype(int) + 8
     left, top = (int(min(v, n - 2)) for v, n in zip(low, (still.shape[1], still.shape[0])))
     part = np.asarray(still[top : max(int(high[1]), top + 2), left : max(int(high[0]), left + 2)], np.float32)
-    moved = views.copy()
-    moved[:, :, 2] -= (left, top)
-    return part, moved
+    return part, (left, top)
 
 
 def _warm_region(
-    clip: NDArray[np.float32], views: NDArray[np.float64], rng: np.random.Generator, most: float
+    clip: NDArray[np.float32],
+    views: NDArray[np.float64],
+    halfway: NDArray[np.float64],
+    time: NDArray[np.float64],
+    rng: np.random.Generator,
+    most: float,
 ) -> None:
     """Heat or cool a soft spot of the background, which stays where it is in the world."""
-    frames, height, width = clip.shape
+    height, width = clip.shape[1:]
     sigma = rng.uniform(0.08, 0.3) * min(height, width)
-    spot = views[frames // 2] @ np.array([rng.uniform(0, width), rng.uniform(0, height), 1.0])
+    spot = halfway @ np.array([rng.uniform(0, width), rng.uniform(0, height), 1.0])
     rate = rng.uniform(-most, most)
     for index, view in enumerate(views):
         x, y = np.linalg.solve(view[:, :2], spot - view[:, 2])
         across = np.exp(-0.5 * ((np.arange(width) - x) / sigma) ** 2)
         down = np.exp(-0.5 * ((np.arange(height) - y) / sigma) ** 2)
-        clip[index] += np.outer(down, across * (rate * (index - (frames - 1) / 2))).astype(np.float32)
+        clip[index] += np.outer(down, across * (rate * time[index])).astype(np.float32)
 
 
 def _add_object(
     clip: NDArray[np.float32],
     source: NDArray[Any],
+    time: NDArray[np.float64],
     rng: np.random.Generator,
     config: MovingClipConfig,
     level: float,
 ) -> None:
     """Move a soft-edged piece of a still through the clip."""
-    frames, height, width = clip.shape
+    height, width = clip.shape[1:]
     side = max(6, round(rng.uniform(*config.object_size) * min(height, width)))
     side = min(side, *source.shape)
     top, left = (int(rng.integers(n - side + 1)) for n in source.shape)
@@ -188,7 +208,6 @@ def _add_object(
     piece = piece + np.float32(rng.uniform(-config.object_levels, config.object_levels) * level)
     mask = _blob(side, rng)
     heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(*config.object_px)
-    time = np.arange(frames) - (frames - 1) / 2
     path = np.outer(time, speed * np.array([math.cos(heading), math.sin(heading)]))
     path += rng.random(2) * (width, height)
     turn, grow = rng.uniform(-2, 2), rng.uniform(-0.01, 0.01)

@@ -12,7 +12,10 @@ from thermal_enhance.training.datasets import DataError
 from thermal_enhance.training.manifest import ManifestError, find_pack
 from thermal_enhance.training.recipe import RecipeError, load_recipe
 
-METHODS = {"cross_modal": "thermal_enhance.training.cross_modal_task"}
+METHODS = {
+    "cross_modal": "thermal_enhance.training.cross_modal_task",
+    "temporal": "thermal_enhance.training.temporal_task",
+}
 """Module of each method; its `build_task(recipe, pack)` makes the task."""
 
 
