@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.enhancers.models import stub_model
+from tests.enhancers.models import stub_model, temporal_stub_model
 from thermal_enhance.enhancers.base import EnhanceRequest
 from thermal_enhance.enhancers.classical import ClassicalConfig
 from thermal_enhance.enhancers.ladder import LadderConfig
@@ -19,16 +19,19 @@ from thermal_enhance.enhancers.registry import (
     cross_modal_config,
     default_scale,
 )
+from thermal_enhance.enhancers.temporal import TemporalOptions
 from thermal_enhance.imaging.frames import ThermalFrame
 from thermal_enhance.runtime.store import ModelStore
 
-LATER = ("restore", "restore+cross_modal", "restore+temporal", "temporal")
+LATER = ("restore", "restore+cross_modal", "restore+temporal")
 
 
 @pytest.mark.parametrize("mode", available_modes())
 def test_every_available_mode_builds_a_ladder_that_runs(mode):
     ladder = build_ladder(mode, ClassicalConfig(guided=False), LadderConfig(deadline_s=None))
-    frame = ladder(EnhanceRequest(ThermalFrame(np.zeros((12, 16), np.uint8)), scale=4))
+    for index in range(2):  # one frame is no window for a temporal model
+        picture = np.full((12, 16), index, np.uint8)
+        frame = ladder(EnhanceRequest(ThermalFrame(picture, stamp_ns=index * 33_000_000), scale=4))
     assert frame.tier == mode and frame.tier_reason == ""
     assert frame.thermal.size == (64, 48)
     ladder.close()
@@ -85,6 +88,24 @@ def test_the_model_is_chosen_by_name(tmp_path):
         build_tiers("cross_modal", learned=LearnedConfig(model="magic"), store=store)
     with pytest.raises(UnavailableModeError, match=f"'cleaner' is for restore, not cross_modal; {known}"):
         build_tiers("cross_modal", learned=LearnedConfig(model="cleaner"), store=store)
+
+
+def test_a_temporal_model_brings_its_mode(tmp_path):
+    pytest.importorskip("onnxruntime")
+    store = ModelStore([tmp_path])
+    with pytest.raises(UnavailableModeError, match="there is no temporal model in "):
+        build_tiers("temporal", store=store)
+    for name in ("temporal-base", "temporal-nano"):
+        temporal_stub_model(tmp_path, name)
+    assert available_modes(store) == ("classical", "passthrough", "temporal")
+    options = TemporalOptions(look_ahead=1, fps_out=25.0, motion="global")
+    shared = ClassicalConfig(netd=3.0, sampling="off")
+    tiers = build_tiers("temporal", shared, LearnedConfig(threads=2), store, options)
+    assert [tier.name for tier in tiers] == ["temporal", "classical"]
+    config = tiers[0].config
+    assert tiers[0].manifest.name == "temporal-nano", "what runs everywhere, where nothing else is asked for"
+    assert (config.netd, config.sampling, config.threads) == (3.0, "off", 2)
+    assert (config.look_ahead, config.fps_out, config.motion) == (1, 25.0, "global")
 
 
 def test_without_onnxruntime_the_reason_is_what_to_install(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2 (make setup)")
 pytest.importorskip("thermal_enhance_msgs", reason="needs the built interfaces (make setup)")
 
-from tests.enhancers.models import stub_model
+from tests.enhancers.models import stub_model, temporal_stub_model
 from thermal_enhance.enhancers.ladder import LadderStatus, TierStatus
 from thermal_enhance.nodes.diagnostics import TierWatch
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
@@ -54,8 +54,24 @@ def test_a_model_for_a_mode_without_models_is_named(folder: Path) -> None:
     tiers, mode, reason = names(EnhancementConfig(mode="classical", model="mine"))
     assert tiers == ["classical", "passthrough"] and mode == "classical"
     assert reason == "mode 'classical' has no models: model 'mine' is not used"
-    _, mode, reason = names(EnhancementConfig(mode="temporal", model="mine"))
+    _, mode, reason = names(EnhancementConfig(mode="restore", model="mine"))
     assert mode == "classical" and "not available in this version" in reason
+
+
+@pytest.mark.parametrize("pin", [False, True])
+def test_a_temporal_mode_is_told_what_is_its_own(folder: Path, pin: bool) -> None:
+    config = EnhancementConfig(mode="temporal", look_ahead=1, fps_out=25.0, motion="global", pin_tier=pin)
+    tiers, mode, reason = names(config)
+    assert (tiers, mode) == (["classical", "passthrough"], "classical")
+    assert "there is no temporal model in" in reason and reason.endswith("running classical instead")
+    temporal_stub_model(folder, "still")
+    assert names(config) == (["temporal", "classical", "passthrough"], "temporal", "")
+    ladder, _ = make_ladder(config)
+    tier = ladder._rungs[0].enhancer.config
+    assert (tier.look_ahead, tier.fps_out, tier.motion) == (1, 25.0, "global")
+    assert tier.alone == pin, "nobody below makes the first frame"
+    assert not ladder.uses_rgb, "no frame waits for RGB that only a lower tier would look at"
+    ladder.close()
 
 
 def report(current: str, state: str = "ok", detail: str = "", reason: str = "") -> LadderStatus:

@@ -15,6 +15,7 @@ from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
 from thermal_enhance.enhancers.learned import LearnedConfig, ModelUnavailableError
 from thermal_enhance.enhancers.observation import ObservationConfig
 from thermal_enhance.enhancers.passthrough import PassthroughEnhancer
+from thermal_enhance.enhancers.temporal import TemporalEnhancer, TemporalEnhancerConfig, TemporalOptions
 from thermal_enhance.runtime.store import ModelStore
 
 MODES = MappingProxyType(
@@ -30,7 +31,7 @@ MODES = MappingProxyType(
 )
 """Every mode there is, with its scale by default."""
 
-_LEARNED = ("cross_modal",)
+_LEARNED = ("cross_modal", "temporal")
 """Modes that run a model, in this version."""
 _PLAIN = ("classical", "passthrough")
 """Modes that need no model."""
@@ -63,7 +64,7 @@ def available_modes(store: ModelStore | None = None) -> tuple[str, ...]:
     Args:
         store: where models are; None for the default folders.
     """
-    learned = [mode for mode in _LEARNED if not _missing(LearnedConfig(), store)]
+    learned = [mode for mode in _LEARNED if not _missing(mode, store)]
     return (*_PLAIN, *learned)
 
 
@@ -88,6 +89,7 @@ def build_tiers(
     classical: ClassicalConfig | None = None,
     learned: LearnedConfig | None = None,
     store: ModelStore | None = None,
+    temporal: TemporalOptions | None = None,
 ) -> list[Enhancer]:
     """The mode's own tiers, best first, without the floor. Nothing is loaded yet.
 
@@ -96,6 +98,7 @@ def build_tiers(
         classical: parameters of the classical tier; a learned tier takes what it shares with it.
         learned: which model, on what.
         store: where models are; None for the default folders.
+        temporal: what else a temporal tier is told.
 
     Raises:
         UnavailableModeError: the mode is unknown, not in this version, or lacks its model.
@@ -108,23 +111,27 @@ def build_tiers(
     if mode not in _LEARNED:
         raise UnavailableModeError(mode)
     try:
-        return [
-            CrossModalEnhancer(cross_modal_config(classical, learned), store),
-            ClassicalEnhancer(classical),
-        ]
+        best = _learned_tier(mode, classical, learned, store, temporal)
+        # No frame waits for an RGB frame that only a tier below would look at.
+        return [best, ClassicalEnhancer(dataclasses.replace(classical, guided=best.uses_rgb))]
     except ModelUnavailableError as error:
         raise UnavailableModeError(mode, str(error)) from error
 
 
 def cross_modal_config(shared: ObservationConfig, learned: LearnedConfig) -> CrossModalEnhancerConfig:
     """Parameters of the cross-modal tier beside a classical one, but for `min_trust`, which is its own."""
-    values: dict[str, Any] = {
-        field.name: getattr(source, field.name)
-        for source, kind in ((shared, ObservationConfig), (learned, LearnedConfig))
-        for field in dataclasses.fields(kind)
-    }
+    values = _values_of((shared, ObservationConfig), (learned, LearnedConfig))
     del values["min_trust"]
     return CrossModalEnhancerConfig(**values)
+
+
+def temporal_config(
+    shared: ObservationConfig, learned: LearnedConfig, options: TemporalOptions
+) -> TemporalEnhancerConfig:
+    """Parameters of the temporal tier beside a classical one."""
+    return TemporalEnhancerConfig(
+        **_values_of((shared, ObservationConfig), (learned, LearnedConfig), (options, TemporalOptions))
+    )
 
 
 def build_ladder(
@@ -135,6 +142,7 @@ def build_ladder(
     *,
     learned: LearnedConfig | None = None,
     store: ModelStore | None = None,
+    temporal: TemporalOptions | None = None,
 ) -> QualityLadder:
     """The ladder of one mode, ready to run; models join it when they are loaded.
 
@@ -145,18 +153,40 @@ def build_ladder(
         clock: monotonic seconds.
         learned: which model, on what.
         store: where models are; None for the default folders.
+        temporal: what else a temporal tier is told.
 
     Raises:
         UnavailableModeError: the mode is unknown, not in this version, or lacks its model; a node may fall
             back to classical.
     """
-    return QualityLadder(build_tiers(mode, classical, learned, store), ladder, clock)
+    return QualityLadder(build_tiers(mode, classical, learned, store, temporal), ladder, clock)
 
 
-def _missing(learned: LearnedConfig, store: ModelStore | None) -> str:
+def _learned_tier(
+    mode: str,
+    classical: ClassicalConfig,
+    learned: LearnedConfig,
+    store: ModelStore | None,
+    temporal: TemporalOptions | None = None,
+) -> Enhancer:
+    if mode == "temporal":
+        return TemporalEnhancer(temporal_config(classical, learned, temporal or TemporalOptions()), store)
+    return CrossModalEnhancer(cross_modal_config(classical, learned), store)
+
+
+def _missing(mode: str, store: ModelStore | None) -> str:
     """Why a learned mode cannot run here; empty when it can."""
     try:
-        CrossModalEnhancer(cross_modal_config(ClassicalConfig(), learned), store)
+        _learned_tier(mode, ClassicalConfig(), LearnedConfig(), store)
     except ModelUnavailableError as error:
         return str(error)
     return ""
+
+
+def _values_of(*sources: tuple[object, type]) -> dict[str, Any]:
+    """Fields that each source has of a dataclass it is a kind of."""
+    return {
+        field.name: getattr(source, field.name)
+        for source, kind in sources
+        for field in dataclasses.fields(kind)
+    }

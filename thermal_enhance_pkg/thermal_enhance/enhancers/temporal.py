@@ -30,8 +30,8 @@ Frame = RingFrame[Motion]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalEnhancerConfig(ObservationConfig, LearnedConfig):
-    """Parameters of `TemporalEnhancer`; see `ObservationConfig` and `LearnedConfig` for the others.
+class TemporalOptions:
+    """What a temporal tier is told beyond other learned ones.
 
     Attributes:
         look_ahead: 0: the picture of the newest frame, at once. 1: that of the frame before it, which the
@@ -51,13 +51,22 @@ class TemporalEnhancerConfig(ObservationConfig, LearnedConfig):
     keep_repeats: bool = False
 
     def __post_init__(self) -> None:
-        ObservationConfig.__post_init__(self)
-        LearnedConfig.__post_init__(self)
         if self.look_ahead not in (0, 1):
             raise ValueError(f"look_ahead must be 0 or 1, not {self.look_ahead}")
         if not 0.0 <= self.fps_out <= MAX_FPS_OUT:
             raise ValueError(f"fps_out must lie in 0 (twice the rate) to {MAX_FPS_OUT:g}, not {self.fps_out}")
-        self.check_choice("motion", METHODS)
+        if self.motion not in METHODS:
+            raise ValueError(f"motion must be one of {', '.join(METHODS)}, not {self.motion!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalEnhancerConfig(ObservationConfig, LearnedConfig, TemporalOptions):
+    """Parameters of `TemporalEnhancer`: see `ObservationConfig`, `LearnedConfig` and `TemporalOptions`."""
+
+    def __post_init__(self) -> None:
+        ObservationConfig.__post_init__(self)
+        LearnedConfig.__post_init__(self)
+        TemporalOptions.__post_init__(self)
 
 
 class TemporalEnhancer:

@@ -124,6 +124,7 @@ def _input_status(state: str, statistics: dict[str, Any], recent: Recent) -> Par
         "frames_out": statistics["frames_out"],
         "thermal_rate_hz": statistics["rates_hz"]["thermal"],
         "rgb_rate_hz": statistics["rates_hz"]["rgb"],
+        "interpolated_out": statistics["interpolated_out"],
         **{f"dropped_{reason}": count for reason, count in statistics["dropped"].items()},
         **statistics["events"],
     }
@@ -189,6 +190,7 @@ def _tier_status(statistics: dict[str, Any], ladder: QualityLadder | None, choic
         values[f"p95_ms_{tier.name}"] = f"{tier.p95_ms:.1f}"
         if tier.detail:
             values[f"model_{tier.name}"] = tier.detail
+        values.update({f"{name}_{tier.name}": count for name, count in tier.counters.items()})
     disabled = [tier for tier in report.tiers if tier.state == "disabled"]
     if disabled:
         return "tier", ERROR, f"{disabled[0].name} is disabled: {disabled[0].reason}", values

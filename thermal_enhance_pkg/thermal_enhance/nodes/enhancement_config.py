@@ -40,8 +40,9 @@ class EnhancementConfig:
     )
     scale: int = parameter(
         0,
-        "Output size over input size: 1, 2, 4 or 8; 0 chooses the largest within max_output_pixels. A model "
-        "makes some of them only; frames of another scale are left to the classical tier.",
+        "Output size over input size: 1, 2, 4 or 8; 0 chooses the largest within max_output_pixels (in mode "
+        "temporal, 4 at most). A model makes some of them only; frames of another scale are left to the "
+        "classical tier.",
         low=0,
         high=8,
     )
@@ -73,6 +74,33 @@ class EnhancementConfig:
     )
     hang_timeout: float = parameter(
         5.0, "A model that has not answered after this many seconds is abandoned.", low=0.1, high=600.0
+    )
+
+    # Frames between frames, in mode temporal
+    look_ahead: int = parameter(
+        0,
+        "Mode temporal: 0 publishes the newest frame at once; 1 the frame before it, with the newest to "
+        "help: better, and one frame later.",
+        low=0,
+        high=1,
+    )
+    fps_out: float = parameter(
+        0.0,
+        "Mode temporal: 0 for one interpolated frame in the middle between two real ones (twice the rate); "
+        "else interpolated frames on a fixed grid of so many a second, at most 8 for one real frame.",
+        low=0.0,
+        high=240.0,
+    )
+    newest_first: bool = parameter(
+        False,
+        "Mode temporal: publish the newest frame first and alone on thermal/enhanced/image_raw, and the "
+        "interpolated ones, which are older, on thermal/interpolated/image_raw.",
+    )
+    motion: str = parameter(
+        "dense",
+        "Mode temporal: how motion is found: dense (every pixel), global (one homography: cheaper, enough "
+        "where only the camera moves) or none.",
+        choices=("dense", "global", "none"),
     )
 
     # The thermal camera

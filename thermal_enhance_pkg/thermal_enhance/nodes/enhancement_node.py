@@ -30,7 +30,7 @@ from thermal_enhance.nodes.lifecycle import SuiteNode
 from thermal_enhance.nodes.messages import camera_info, camera_model, fields_of_view, frame_info
 from thermal_enhance.nodes.pipeline import EnhancementPipeline, FrameResult
 from thermal_enhance.nodes.process import run_node
-from thermal_enhance.nodes.qos import THERMAL_DEPTH, latched_qos
+from thermal_enhance.nodes.qos import BURST_DEPTH, THERMAL_DEPTH, image_qos, latched_qos
 from thermal_enhance.nodes.statistics import FrameStatistics
 from thermal_enhance.nodes.synchronizer import wants_rgb
 from thermal_enhance.nodes.throttle import ThrottledLog, node_logger
@@ -59,6 +59,9 @@ LADDER_PARAMETERS = frozenset(
         "destripe",
         "estimate_noise",
         "use_rgb",
+        "look_ahead",
+        "fps_out",
+        "motion",
     }
 )
 DEADLINE_PARAMETERS = frozenset({"deadline", "hold_rate", "hang_timeout", "pin_tier"})
@@ -70,12 +73,13 @@ QOS_REPORT_S = 30.0
 class EnhancementNode(SuiteNode):
     """Lifecycle node `enhancement_node`.
 
-    `tap`, where set, is called with every published result (recording, pictures); it must only keep it.
+    `tap`, where set, is called with every published result that has an input; it must only keep it.
 
     Subscribes `thermal/image_raw`, `thermal/camera_info`, `thermal/ffc_state` (std_msgs/UInt8, optional),
     `rgb/image_raw`, `rgb/camera_info`, `task_request`; publishes `thermal/enhanced/image_raw` (and
     `/compressed`), `thermal/enhanced/camera_info`, `thermal/enhanced/info`, `thermal/enhanced/view` and
-    `/diagnostics`. Image callbacks only enqueue; see `EnhancementPipeline`.
+    `/diagnostics`; with `newest_first` also `thermal/interpolated/image_raw`, `camera_info` and `info`. Image
+    callbacks only enqueue; see `EnhancementPipeline`.
     """
 
     config_type = EnhancementConfig
@@ -111,7 +115,8 @@ class EnhancementNode(SuiteNode):
             return f"scale is {config.scale}: use 1, 2, 4 or 8, or 0 to choose automatically"
         if config.colormap not in palette_names():
             return f"colormap is '{config.colormap}': use one of {', '.join(palette_names())}"
-        if config.synchronizer == "approximate_time" and (not config.use_rgb or config.mode == "passthrough"):
+        alone = not config.use_rgb or config.mode in ("passthrough", "temporal")
+        if config.synchronizer == "approximate_time" and alone:
             return (
                 "synchronizer 'approximate_time' hands out pairs only, and without RGB there are none: "
                 "set use_rgb to true and mode to one that uses RGB, or synchronizer to 'builtin'"
@@ -122,7 +127,9 @@ class EnhancementNode(SuiteNode):
         """Take over changed parameters from the next frame on."""
         if self._pipeline is None:
             return
-        if names & LADDER_PARAMETERS:
+        # A pinned temporal tier makes the first frame itself.
+        pinned = "pin_tier" in names and config.mode.endswith("temporal")
+        if names & LADDER_PARAMETERS or pinned:
             self._replace_ladder(config)
         elif names & DEADLINE_PARAMETERS and self._ladder is not None:
             # The tiers, and what they have learned of the alignment, stay.
@@ -143,20 +150,28 @@ class EnhancementNode(SuiteNode):
     def configure(self) -> None:
         """Make outputs, the ladder and the pipeline; nothing is received yet."""
         config: EnhancementConfig = self.config
-        report = self._report_qos
-        self._image_out = ImageOutput(self, "thermal/enhanced/image_raw", self.bus, report=report)
+        images: dict[str, Any] = {"report": self._report_qos, "depth": BURST_DEPTH}
+        small = image_qos(reliable=True, depth=THERMAL_DEPTH)
+        self._image_out = ImageOutput(self, "thermal/enhanced/image_raw", self.bus, **images)
         self._compressed_out = ImageOutput(
-            self, "thermal/enhanced/image_raw/compressed", self.bus, compressed=True, report=report
+            self, "thermal/enhanced/image_raw/compressed", self.bus, compressed=True, **images
         )
-        self._view_out = ImageOutput(self, "thermal/enhanced/view", self.bus, report=report)
-        self._info_out = MessageOutput(self, CameraInfo, "thermal/enhanced/camera_info", self.bus)
-        self._frame_info_out = MessageOutput(self, FrameInfo, "thermal/enhanced/info", self.bus)
+        self._view_out = ImageOutput(self, "thermal/enhanced/view", self.bus, **images)
+        self._info_out = MessageOutput(self, CameraInfo, "thermal/enhanced/camera_info", self.bus, small)
+        self._frame_info_out = MessageOutput(self, FrameInfo, "thermal/enhanced/info", self.bus, small)
+        between = "thermal/interpolated"
+        self._between_image_out = ImageOutput(self, f"{between}/image_raw", self.bus, **images)
+        self._between_info_out = MessageOutput(self, CameraInfo, f"{between}/camera_info", self.bus, small)
+        self._between_frame_info_out = MessageOutput(self, FrameInfo, f"{between}/info", self.bus, small)
         self._ports = [
             self._image_out,
             self._compressed_out,
             self._view_out,
             self._info_out,
             self._frame_info_out,
+            self._between_image_out,
+            self._between_info_out,
+            self._between_frame_info_out,
         ]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._ladder, self._choice = make_ladder(config, self._fields_of_view)
@@ -330,28 +345,37 @@ class EnhancementNode(SuiteNode):
     def _publish(self, result: FrameResult) -> None:
         start = time.monotonic()
         frame = result.frame.thermal
-        self._image_out.publish(encode(frame.data, result.encoding, frame.stamp_ns, frame.frame_id))
+        image_out, info_out, frame_info_out = self._image_out, self._info_out, self._frame_info_out
+        if result.aside:
+            image_out, info_out = self._between_image_out, self._between_info_out
+            frame_info_out = self._between_frame_info_out
+        image_out.publish(encode(frame.data, result.encoding, frame.stamp_ns, frame.frame_id))
         done = time.monotonic()
         result.stage_ms["publish"] = (done - start) * 1e3
         total_ms = done * 1e3 - result.arrival_ns * 1e-6
-        skew_s = result.pair.skew_ns * 1e-9 if result.pair.skew_ns is not None else None
-        self.statistics.frame_out(
-            result.frame.tier,
-            result.frame.tier_reason,
-            result.task,
-            {**result.stage_ms, "total": total_ms},
-            skew_s,
-        )
+        if result.interpolated:
+            self.statistics.interpolated_out()
+        else:
+            skew_s = result.pair.skew_ns * 1e-9 if result.pair.skew_ns is not None else None
+            self.statistics.frame_out(
+                result.frame.tier,
+                result.frame.tier_reason,
+                result.task,
+                {**result.stage_ms, "total": total_ms},
+                skew_s,
+            )
         # The frame is out: whatever goes wrong below costs what it concerns and nothing else.
-        self._attempt_extra("camera_info", lambda: self._info_out.publish(self._output_info(result)))
+        self._attempt_extra("camera_info", lambda: info_out.publish(self._output_info(result)))
         self._attempt_extra(
             "info",
-            lambda: self._frame_info_out.publish(
+            lambda: frame_info_out.publish(
                 frame_info(result, self.config.mode, self.statistics.totals(), total_ms)
             ),
         )
-        if self.tap is not None:
+        if self.tap is not None and not result.interpolated:
             self.tap(result)
+        if result.aside:
+            return
         if self._compressed_out.wanted and frame.data.dtype.itemsize <= 2:
             self._attempt_extra(
                 "compressed",

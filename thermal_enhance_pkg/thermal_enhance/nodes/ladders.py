@@ -8,6 +8,7 @@ from thermal_enhance.enhancers.classical import ClassicalConfig
 from thermal_enhance.enhancers.ladder import LadderConfig, QualityLadder
 from thermal_enhance.enhancers.learned import LearnedConfig
 from thermal_enhance.enhancers.registry import MODES, UnavailableModeError, build_ladder, is_learned
+from thermal_enhance.enhancers.temporal import TemporalOptions
 from thermal_enhance.imaging.alignment import AlignmentConfig
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
 
@@ -53,13 +54,23 @@ def make_ladder(
         estimate_noise=config.estimate_noise,
     )
     learned = LearnedConfig(model=config.model, device=config.device, threads=config.model_threads)
+    temporal = TemporalOptions(
+        look_ahead=config.look_ahead,
+        fps_out=config.fps_out,
+        motion=config.motion,
+        # A pinned tier has nobody below it to make the first frame.
+        alone=config.pin_tier,
+    )
     choice = LadderChoice(config.mode, "")
     if config.model and config.mode in MODES and not is_learned(config.mode):
         choice = LadderChoice(
             config.mode, f"mode '{config.mode}' has no models: model '{config.model}' is not used"
         )
     try:
-        return build_ladder(config.mode, classical, ladder_config(config, choice), learned=learned), choice
+        ladder = build_ladder(
+            config.mode, classical, ladder_config(config, choice), learned=learned, temporal=temporal
+        )
+        return ladder, choice
     except UnavailableModeError as error:
         choice = LadderChoice("classical", f"{error}: running classical instead")
         return build_ladder("classical", classical, ladder_config(config, choice)), choice

@@ -95,8 +95,10 @@ def frame_info(
     message.tier_reason = frame.tier_reason
     message.task = result.task
     message.prompt_hash = result.prompt_hash
-    message.source_stamps = [to_time(result.input_frame.stamp_ns)]
-    message.interpolated = False
+    message.source_stamps = [
+        to_time(stamp_ns) for stamp_ns in frame.source_stamps_ns or (result.input_frame.stamp_ns,)
+    ]
+    message.interpolated = result.interpolated
     message.rgb_paired = pair.color is not None
     if pair.color is not None:
         message.rgb_stamp = to_time(pair.color.stamp_ns)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from thermal_enhance.imaging.encodings import decode_color, thermal_encoding
 from thermal_enhance.imaging.frames import ColorFrame, FfcState, ThermalFrame
 from thermal_enhance.imaging.raw import EncodingError
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
+from thermal_enhance.nodes.outlet import Outlet
 from thermal_enhance.nodes.statistics import FrameStatistics
 from thermal_enhance.nodes.stream import FrameDropped, ThermalStream
 from thermal_enhance.nodes.synchronizer import FramePair, Synchronizer, make_synchronizer
@@ -43,6 +45,8 @@ class FrameResult:
         value_range: (low, high) of the stream's tone curve.
         arrival_ns: when the thermal message arrived, monotonic.
         stage_ms: time by stage so far, milliseconds.
+        interpolated: it lies between two real frames; `input_frame` and `arrival_ns` are the later one's.
+        aside: it is for the topics of interpolated frames, not for those of the stream.
     """
 
     frame: EnhancedFrame
@@ -56,6 +60,18 @@ class FrameResult:
     value_range: tuple[float, float]
     arrival_ns: int
     stage_ms: dict[str, float]
+    interpolated: bool = False
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What is known of an input frame beside its pixels; a tier that looks ahead gives its picture later."""
+
+    stamp_ns: int
+    pair: FramePair
+    ffc_state: FfcState
+    value_range: tuple[float, float]
 
 
 @dataclass(eq=False)
@@ -63,6 +79,7 @@ class _Worker:
     """One run of the worker thread; what it alone touches goes with it when it is abandoned."""
 
     stream: ThermalStream
+    outlet: Outlet
     thread: threading.Thread | None = None
     stopping: bool = False
     abandoned: bool = False
@@ -71,6 +88,7 @@ class _Worker:
     color: tuple[int, ColorFrame] | None = None
     configs: list[EnhancementConfig] = field(default_factory=list)
     resets: list[str] = field(default_factory=list)
+    recent: deque[_Context] = field(default_factory=lambda: deque(maxlen=4))
 
 
 class EnhancementPipeline:
@@ -186,7 +204,8 @@ class EnhancementPipeline:
 
     def start(self) -> None:
         """Start the worker."""
-        worker = _Worker(ThermalStream(self._config, self._log))
+        outlet = Outlet(self._publish, self._statistics, self._log)
+        worker = _Worker(ThermalStream(self._config, self._log), outlet)
         worker.thread = threading.Thread(target=self._run, args=(worker,), name="enhancement", daemon=True)
         with self._condition:
             self._worker = worker
@@ -285,7 +304,7 @@ class EnhancementPipeline:
             with self._condition:
                 if worker.abandoned:
                     return
-            self._publish(result)
+            dropped = worker.outlet.send(result, self._config.newest_first)
         except FrameDropped as drop:
             dropped = drop.reason
             self._tell_tiers(worker, drop.resets)
@@ -336,25 +355,31 @@ class EnhancementPipeline:
                 task=task,
                 value_range=frame.value_range,
                 period_s=period_s,
+                shutter_closed=frame.ffc_state is FfcState.IN_PROGRESS,
             )
         )
+        now = _Context(frame.thermal.stamp_ns, pair, frame.ffc_state, frame.value_range)
+        known = _context_of(worker, enhanced, now)
         stages["enhance"] = (time.monotonic() - enhance_start) * 1e3
         stages.update({f"enhance/{stage}": value for stage, value in enhanced.stage_ms.items()})
         return FrameResult(
             frame=enhanced,
             encoding=thermal_encoding(enhanced.thermal.data.dtype, like=frame.encoding),
             scale=frame.scale,
-            input_frame=frame.thermal,
-            pair=pair,
+            input_frame=enhanced.observed or frame.thermal,
+            pair=known.pair,
             task=task,
             prompt_hash="",
-            ffc_state=frame.ffc_state,
-            value_range=frame.value_range,
-            arrival_ns=pair.arrival_ns,
+            ffc_state=known.ffc_state,
+            value_range=known.value_range,
+            arrival_ns=known.pair.arrival_ns,
             stage_ms=stages,
         )
 
     def _tell_tiers(self, worker: _Worker, resets: tuple[str, ...]) -> None:
+        if {"stamp_jump", "clock_jump"} & set(resets):
+            worker.outlet.restart()
+            worker.recent.clear()
         for reason in resets:
             self._statistics.event(f"reset_{reason}")
             self._ladder.reset(reason)
@@ -376,3 +401,12 @@ class EnhancementPipeline:
         color = ColorFrame(np.ascontiguousarray(data), stamp_ns, pair.color.frame_id)
         worker.color = (pair.color.stamp_ns, color)
         return color
+
+
+def _context_of(worker: _Worker, enhanced: EnhancedFrame, now: _Context) -> _Context:
+    """That of the input which the frame is the picture of: this one, or one before."""
+    worker.recent.append(now)
+    if enhanced.observed is None:
+        return now
+    stamp_ns = enhanced.observed.stamp_ns
+    return next((known for known in worker.recent if known.stamp_ns == stamp_ns), now)

@@ -26,6 +26,9 @@ THERMAL_DEPTH = 10
 fragments; with depth 1 the next image pushes out one whose last fragment is being resent, and frames are
 lost (docs/benchmarks.md). Nothing is queued all the same: what arrives is taken at once, the newest wins."""
 
+BURST_DEPTH = 2
+"""Depth of the enhanced outputs: an interpolated frame and the newest leave one right after the other."""
+
 
 def image_qos(reliable: bool, depth: int = 1) -> QoSProfile:
     """Depth 1 by default: the newest image wins, nothing is queued."""

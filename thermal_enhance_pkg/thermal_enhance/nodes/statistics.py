@@ -69,7 +69,7 @@ class FrameStatistics:
             self._stages: dict[str, deque[float]] = {}
             self._skews: deque[float] = deque(maxlen=WINDOW)
             self._paired = 0
-            self._rates = {"thermal": _Rate(), "rgb": _Rate(), "out": _Rate()}
+            self._rates = {"thermal": _Rate(), "rgb": _Rate(), "out": _Rate(), "interpolated": _Rate()}
             self._started = time.monotonic()
 
     def thermal_in(self) -> None:
@@ -117,6 +117,8 @@ class FrameStatistics:
         """Frames between two real ones were published."""
         with self._lock:
             self._interpolated += count
+            for _ in range(count):
+                self._rates["interpolated"].tick(time.monotonic())
 
     def totals(self) -> tuple[int, int, dict[str, int]]:
         """(frames_in, frames_out, dropped by reason), cheap."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thermal_enhance.enhancers.registry import default_scale
 from thermal_enhance.imaging.encodings import decode_thermal, default_units
 from thermal_enhance.imaging.frames import FfcState, ThermalFrame, Units
 from thermal_enhance.imaging.raw import EncodingError, RawImage
@@ -204,8 +205,13 @@ class ThermalStream:
 
 
 def choose_scale(config: EnhancementConfig, size: tuple[int, int]) -> int:
-    """The configured scale, or the largest of 8, 4, 2, 1 whose output has at most max_output_pixels."""
+    """The configured scale, or the largest of 8, 4, 2, 1 whose output has at most max_output_pixels.
+
+    A mode whose models make one scale only has that for the largest.
+    """
     if config.scale:
         return config.scale
     pixels = size[0] * size[1]
-    return next((s for s in (8, 4, 2) if pixels * s * s <= config.max_output_pixels), 1)
+    largest = default_scale(config.mode) if config.mode.endswith("temporal") else 8
+    fitting = (s for s in (8, 4, 2) if s <= largest and pixels * s * s <= config.max_output_pixels)
+    return next(fitting, 1)

@@ -163,6 +163,7 @@ class TaskRouterNode(SuiteNode):
                 self._image_arrived,
                 self.bus,
                 reliability=self.config.reliability,
+                depth=MATCH_CAPACITY,  # an interpolated frame and the newest come together
             ),
             MessageInput(
                 self, CameraInfo, "thermal/enhanced/camera_info", self._info_arrived, self.bus, qos=every

@@ -175,9 +175,10 @@ class ImageOutput(_Output):
         bus: LocalBus,
         compressed: bool = False,
         report: Callable[[str], None] = lambda _text: None,
+        depth: int = 1,
     ) -> None:
         message_type = CompressedImageMessage if compressed else ImageMessage
-        super().__init__(node, message_type, topic, bus, report=report)
+        super().__init__(node, message_type, topic, bus, image_qos(reliable=True, depth=depth), report)
 
     def publish(self, image: ImageItem) -> None:
         """Publish one image."""
