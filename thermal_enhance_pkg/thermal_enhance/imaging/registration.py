@@ -182,7 +182,7 @@ def correlation_map(
 def significance(thermal: OrientationField, color: OrientationField) -> float:
     """How far the match at zero shift stands out from that of all other shifts, in standard deviations.
 
-    Aligned pictures lie around 7 to 20; of unrelated ones, after a search for the best place, hardly any pass 7.
+    Aligned pictures lie around 7 to 20; of unrelated ones hardly any pass 7, after a search for the best.
     """
     surface = correlation_map(spectrum(thermal), thermal.energy, color)
     peak = max(float(surface[dy, dx]) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
