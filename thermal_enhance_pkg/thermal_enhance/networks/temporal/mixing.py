@@ -151,26 +151,36 @@ def _gathered(features: Tensor, grid: Tensor) -> Tensor:
     left, top = torch.floor(x).clamp(max=width - 2), torch.floor(y).clamp(max=height - 2)
     right_part, low_part = (x - left)[..., None], (y - top)[..., None]
     first = torch.arange(count, device=features.device)[:, None, None] * (height * width)
-    corner = (top * width + left).to(torch.int64) + first
-    total = rows[corner] * ((1 - right_part) * (1 - low_part))
-    total = total + rows[corner + 1] * (right_part * (1 - low_part))
-    total = total + rows[corner + width] * ((1 - right_part) * low_part)
-    return total + rows[corner + (width + 1)] * (right_part * low_part)
+    corner = ((top * width + left).to(torch.int64) + first).flatten()
+    weights = (
+        (1 - right_part) * (1 - low_part),
+        right_part * (1 - low_part),
+        (1 - right_part) * low_part,
+        right_part * low_part,
+    )
+    total = None
+    for step, weight in zip((0, 1, width, width + 1), weights):
+        seen = rows.index_select(0, corner + step).reshape(*grid.shape[:-1], channels) * weight
+        total = seen if total is None else total + seen
+    assert total is not None
+    return total
 
 
-def mix(warped: Tensor, matrix: Tensor) -> Tensor:
+def mix(frames: Tensor, matrix: Tensor) -> Tensor:
     """G_i = sum_x M_ix F_x, M by channel group.
 
     Args:
-        warped: (B, X, T, h, w, C), see `warp`.
+        frames: (B, T, h, w, X * C), the aligned frames one behind the other.
         matrix: (B, T, G, X).
 
     Returns:
         (B, T, h, w, C).
     """
-    weights = matrix.permute(0, 3, 1, 2).repeat_interleave(warped.shape[-1] // matrix.shape[2], dim=3)
-    weights = weights[:, :, :, None, None]
-    total = warped[:, 0] * weights[:, 0]
-    for index in range(1, warped.shape[1]):
-        total = total + warped[:, index] * weights[:, index]
-    return total
+    batch, times, groups, window = matrix.shape
+    channels = frames.shape[-1] // window
+    by_channel = matrix.transpose(2, 3).repeat_interleave(channels // groups, dim=3)[..., None]
+    # As one product with a matrix of diagonal blocks: X times the arithmetic in a fraction of the time.
+    blocks = by_channel * torch.eye(channels, dtype=matrix.dtype, device=matrix.device)
+    rows = frames.reshape(batch, times, -1, window * channels)
+    mixed = rows @ blocks.reshape(batch, times, window * channels, channels)
+    return mixed.reshape(*frames.shape[:-1], channels)

@@ -64,6 +64,7 @@ class TemporalModel(nn.Module):
         with torch.no_grad():
             # Small, not zero: behind a zero layer nothing would have a gradient.
             last.weight.mul_(SMALL)
+            assert last.bias is not None
             nn.init.zeros_(last.bias)
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -86,10 +87,10 @@ class TemporalModel(nn.Module):
             tau: as for `body`.
 
         Returns:
-            G: (B, T, h2, w2, C), the aligned frames: (B, X, T, h2, w2, C), and e: (B, T, embedding).
+            G: (B, T, h2, w2, C), the aligned frames: (B, T, h2, w2, X * C), and e: (B, T, embedding).
         """
         embedding = self.embed(tau, between(features, tau))
-        warped = warp(features, grid, self.by_gather)
+        warped = torch.cat(warp(features, grid, self.by_gather).unbind(1), dim=-1)
         return mix(warped, self.mixing(tau, embedding)), warped, embedding
 
     def body(self, features: Tensor, grid: Tensor, tau: Tensor, cues: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class TemporalModel(nn.Module):
         """
         batch, times = tau.shape
         mixed, warped, embedding = self.mixed(features, grid, tau)
-        history = functional.leaky_relu(self.history(torch.cat(warped.unbind(1), dim=-1)), SLOPE)
+        history = functional.leaky_relu(self.history(warped), SLOPE)
         packed = functional.pixel_unshuffle(cues.flatten(0, 1), FEATURE_STRIDE).permute(0, 2, 3, 1)
         seen = torch.cat([mixed.flatten(0, 1), history.flatten(0, 1), packed], dim=-1)
         start = self.fuse(seen)
