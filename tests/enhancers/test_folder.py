@@ -111,7 +111,7 @@ def test_all_well_is_exit_code_nought(stills, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--mode", "temporal"], "not available in this version"),
+        (["--mode", "restore"], "not available in this version"),
         (["--mode", "magic"], "unknown"),
         (["--scale", "0"], "--scale"),
         (["--scale", "9"], "--scale"),
@@ -300,7 +300,7 @@ def test_natural_order(tmp_path):
 
 def test_unavailable_mode_is_raised_by_the_library(stills, tmp_path):
     with pytest.raises(UnavailableModeError):
-        enhance_folder(FolderJob(stills, tmp_path / "out", mode="temporal"))
+        enhance_folder(FolderJob(stills, tmp_path / "out", mode="restore"))
 
 
 def test_no_bar_without_a_terminal():

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermal_enhance.enhancers import media
-from thermal_enhance.enhancers.base import EnhancedFrame, Enhancer, EnhanceRequest, LoadingEnhancer
+from thermal_enhance.enhancers.base import Enhancer, EnhanceRequest, LoadingEnhancer
 from thermal_enhance.enhancers.classical import ClassicalConfig
+from thermal_enhance.enhancers.clip_output import MIDDLE, ClipOutput
 from thermal_enhance.enhancers.conditioning import SceneWatch
 from thermal_enhance.enhancers.learned import LearnedConfig
 from thermal_enhance.enhancers.media import MediaError
@@ -28,7 +29,9 @@ from thermal_enhance.enhancers.registry import (
     default_scale,
     is_learned,
 )
+from thermal_enhance.enhancers.temporal import TemporalOptions
 from thermal_enhance.imaging.frames import ColorFrame, ThermalFrame, Units
+from thermal_enhance.imaging.shutter import ShutterDetector
 from thermal_enhance.runtime.backend import BackendError
 from thermal_enhance.runtime.store import ModelFileError
 
@@ -82,7 +85,8 @@ class FolderReport:
     """What became of it.
 
     Attributes:
-        written: files or video frames made.
+        written: files or video frames made of an input.
+        interpolated: and those between two inputs.
         broken: (name, reason) of what was skipped.
         without_rgb: frames enhanced without RGB although `rgb` was given.
         residual_max: largest consistency residual, in units of the pixels.
@@ -92,6 +96,7 @@ class FolderReport:
     """
 
     written: int = 0
+    interpolated: int = 0
     broken: list[tuple[str, str]] = field(default_factory=list)
     without_rgb: int = 0
     residual_max: float = 0.0
@@ -111,13 +116,28 @@ class _Source:
     color: Callable[[], NDArray[np.uint8]] | None
 
 
+@dataclass
+class _Run:
+    """One job at work, and what it remembers from frame to frame."""
+
+    job: FolderJob
+    scale: int
+    rate_hz: float
+    enhancer: Enhancer
+    output: ClipOutput
+    report: FolderReport
+    scenes: SceneWatch = field(default_factory=SceneWatch)
+    shutter: ShutterDetector | None = None
+
+
 def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderReport:
     """Enhance everything `job` names, in order, deterministically.
 
     A frame that cannot be read or enhanced is listed in the report and skipped; one whose RGB cannot be
     read is listed too, and enhanced without. Stills of different scenes do not influence each other: where
     `SceneWatch` sees another scene, the enhancer forgets everything. Consecutive frames of one clip share
-    value range, noise level, stripes and what was learnt about the cameras' alignment.
+    value range, noise level, stripes and what was learnt about the cameras' alignment; mode temporal makes
+    one of two consecutive frames' middle too, but none across another scene, a broken file or the shutter.
 
     Raises:
         FolderError: nothing to do, paths that clash, an option that does not fit the mode, or a model that
@@ -130,21 +150,16 @@ def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderRe
     report = FolderReport()
     try:
         total, rate_hz, sources = _sources(job)
-        sink = media.VideoSink(job.out, rate_hz) if media.is_video(job.out) else None
+        doubled = job.mode.endswith("temporal")
+        sink = None
+        if media.is_video(job.out):
+            sink = media.VideoSink(job.out, rate_hz * 2 if doubled else rate_hz)
+        run = _Run(job, scale, rate_hz, enhancer, ClipOutput(sink, doubled), report)
+        run.shutter = ShutterDetector() if doubled else None
         done = False
-        scenes = SceneWatch()
         try:
             for index, source in enumerate(sources):
-                _one(
-                    source,
-                    index=index,
-                    scale=scale,
-                    enhancer=enhancer,
-                    scenes=scenes,
-                    job=job,
-                    sink=sink,
-                    report=report,
-                )
+                _one(source, index, run)
                 if progress is not None:
                     progress(index + 1, total, source.name)
             done = True
@@ -159,17 +174,8 @@ def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderRe
     return report
 
 
-def _one(
-    source: _Source,
-    *,
-    index: int,
-    scale: int,
-    enhancer: Enhancer,
-    scenes: SceneWatch,
-    job: FolderJob,
-    sink: media.VideoSink | None,
-    report: FolderReport,
-) -> None:
+def _one(source: _Source, index: int, run: _Run) -> None:
+    job, report, enhancer = run.job, run.report, run.enhancer
     try:
         pixels = source.thermal()
         color = None
@@ -180,31 +186,25 @@ def _one(
                 report.broken.append((source.name, f"RGB left out: {error}"))
         if color is None and job.rgb is not None:
             report.without_rgb += 1
-        frame = ThermalFrame(pixels, _UNITS[pixels.dtype.name], stamp_ns=index)
-        if scenes(pixels):
+        frame = ThermalFrame(pixels, _UNITS[pixels.dtype.name], stamp_ns=round(index * 1e9 / run.rate_hz))
+        if run.scenes(pixels):
             enhancer.reset("scene")
+        if run.shutter is not None and run.shutter.update(pixels, frame.stamp_ns).reset:
+            enhancer.reset("ffc")
         skew = 0.0 if color is not None else float("nan")
-        result = enhancer(EnhanceRequest(frame, color, scale, pair_skew_s=skew, task=job.task))
-        _write(result, source, sink)
+        result = enhancer(EnhanceRequest(frame, color, run.scale, pair_skew_s=skew, task=job.task))
+        report.interpolated += run.output.write(result, source.folder, source.stem)
     except (BackendError, ModelFileError) as error:  # no frame can be made, whatever its file
         raise FolderError(str(error)) from error
     except Exception as error:  # one bad file must not end the run
         report.broken.append((source.name, str(error).strip() or type(error).__name__))
+        enhancer.reset("broken")
         return
     report.written += 1
     report.residual_max = max(report.residual_max, result.consistency_residual)
     if color is not None:
         report.trust.append(result.rgb_trust)
         report.with_rgb += result.rgb_used
-
-
-def _write(result: EnhancedFrame, source: _Source, sink: media.VideoSink | None) -> None:
-    frames = [(source.stem, result.thermal), *((f"{source.stem}_mid", extra) for extra in result.extra)]
-    for stem, frame in frames:
-        if sink is not None:
-            sink.write(frame.data)
-        else:
-            media.write_image(frame.data, source.folder, stem)
 
 
 def _build(job: FolderJob) -> Enhancer:
@@ -220,7 +220,15 @@ def _build(job: FolderJob) -> Enhancer:
         if job.device not in ("auto", "cpu"):
             raise FolderError(f"--device must be auto or cpu in mode {job.mode}, not {job.device!r}")
         return enhancer
-    enhancer = build_tiers(job.mode, classical, LearnedConfig(model=job.model, device=job.device))[0]
+    learned = LearnedConfig(model=job.model, device=job.device)
+    if job.mode == "temporal":
+        if job.rgb is not None:
+            raise FolderError("--rgb: mode temporal does not look at RGB; leave it out")
+        # Nobody else makes the first frame, and every file has its result.
+        options = TemporalOptions(alone=True, keep_repeats=True)
+        enhancer = build_tiers(job.mode, classical, learned, temporal=options)[0]
+    else:
+        enhancer = build_tiers(job.mode, classical, learned)[0]
     if isinstance(enhancer, LoadingEnhancer):
         scale = default_scale(job.mode) if job.scale is None else job.scale
         smallest = ThermalFrame(np.zeros((1, 1), np.uint8))
@@ -261,6 +269,13 @@ def _sources(job: FolderJob) -> tuple[int, float, Iterator[_Source]]:
         if place in seen:
             raise FolderError(f"{seen[place].name} and {file.name} would both be written as {place.name}")
         seen[place] = file
+    if job.mode.endswith("temporal"):
+        for file, place in places:
+            middle = place.with_name(place.name + MIDDLE)
+            if middle in seen:
+                raise FolderError(
+                    f"{seen[middle].name} and the middle after {file.name} would both be {middle.name}"
+                )
     return len(files), 30.0, _file_sources(places, job)
 
 
@@ -381,7 +396,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _summary(job: FolderJob, report: FolderReport) -> str:
     noun = "frame" if report.written == 1 else "frames"
-    frames = f"{report.written} {noun} written to {job.out} in {report.seconds:.1f} s"
+    between = f" and {report.interpolated} between them" if report.interpolated else ""
+    frames = f"{report.written} {noun}{between} written to {job.out} in {report.seconds:.1f} s"
     rgb = ""
     if report.trust:
         rgb = (
