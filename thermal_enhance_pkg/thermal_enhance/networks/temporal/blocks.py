@@ -116,11 +116,22 @@ class TssmBlock(nn.Module):
         orders = (RasterOrder(config.carry), TimeOrder(), HilbertOrder(config.scan_window, shift))
         self.scans = nn.ModuleList(ScanBlock(config, order) for order in orders)
 
-    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
-        """(B, T, h, w, D) tokens and (B, T, e) time embeddings to tokens."""
+    def forward(
+        self, tokens: Tensor, embedding: Tensor, transforms: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Refine tokens.
+
+        Args:
+            tokens: (B, T, h, w, D).
+            embedding: (B, T, e) time embeddings.
+            transforms: see `SpectralMask`.
+
+        Returns:
+            (B, T, h, w, D).
+        """
         if self.mask is not None:
             planes = tokens.flatten(0, 1).permute(0, 3, 1, 2)
-            planes = self.project(self.mask(planes))
+            planes = self.project(self.mask(planes, transforms))
             tokens = tokens + planes.permute(0, 2, 3, 1).reshape(tokens.shape)
         for scan in self.scans:
             tokens = scan(tokens, embedding)

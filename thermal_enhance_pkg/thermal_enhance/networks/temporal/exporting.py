@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from thermal_enhance.networks.temporal.configuration import FEATURE_STRIDE, TemporalConfig
 from thermal_enhance.networks.temporal.model import INPUT_CHANNELS, TemporalModel
-from thermal_enhance.networks.temporal.spectral import SpectralMask
 
 PROFILES = ((80, 64), (160, 120), (320, 256), (640, 512))
 """(width, height) of the low-resolution frame, as exported by default."""
@@ -89,15 +88,6 @@ def load_model(checkpoint: Path) -> TemporalModel:
     return model.eval().requires_grad_(False)
 
 
-def as_graph(model: TemporalModel) -> TemporalModel:
-    """The same model by operations that graphs have and engines are fast at; changed in place."""
-    model.by_gather = True
-    for module in model.modules():
-        if isinstance(module, SpectralMask):
-            module.matrices = True
-    return model
-
-
 def graphs(checkpoint: Path, profiles: Sequence[tuple[int, int]] = ()) -> list[TemporalGraph]:
     """Both roles in every profile.
 
@@ -109,7 +99,8 @@ def graphs(checkpoint: Path, profiles: Sequence[tuple[int, int]] = ()) -> list[T
     Raises:
         ValueError: a profile is no multiple of the token stride.
     """
-    model = as_graph(load_model(checkpoint))
+    model = load_model(checkpoint)
+    model.as_graph = True
     made = []
     for width, height in profiles or PROFILES:
         stride = model.config.token_stride

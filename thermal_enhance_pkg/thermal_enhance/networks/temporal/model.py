@@ -9,6 +9,7 @@ from torch.nn import functional
 from thermal_enhance.networks.temporal.blocks import TssmBlock
 from thermal_enhance.networks.temporal.configuration import FEATURE_STRIDE, TemporalConfig
 from thermal_enhance.networks.temporal.mixing import HeatMixing, TimeEmbedding, between, mix, warp
+from thermal_enhance.networks.temporal.spectral import hartley
 
 INPUT_CHANNELS = 2
 """Of a frame: its level and its contrast to its surroundings."""
@@ -27,7 +28,8 @@ class TemporalModel(nn.Module):
         config: shape.
 
     Attributes:
-        by_gather: sample frames as a graph does, see `mixing.warp`.
+        as_graph: compute the same by operations that graphs have and engines are fast at: frames sampled by
+            gathers (`mixing.warp`), spectra by matrices (`spectral.SpectralMask`).
     """
 
     def __init__(self, config: TemporalConfig) -> None:
@@ -60,7 +62,7 @@ class TemporalModel(nn.Module):
             last,
             PixelShuffle(config.scale),
         )
-        self.by_gather = False
+        self.as_graph = False
         with torch.no_grad():
             # Small, not zero: behind a zero layer nothing would have a gradient.
             last.weight.mul_(SMALL)
@@ -90,7 +92,7 @@ class TemporalModel(nn.Module):
             G: (B, T, h2, w2, C), the aligned frames: (B, T, h2, w2, X * C), and e: (B, T, embedding).
         """
         embedding = self.embed(tau, between(features, tau))
-        warped = torch.cat(warp(features, grid, self.by_gather).unbind(1), dim=-1)
+        warped = torch.cat(warp(features, grid, self.as_graph).unbind(1), dim=-1)
         return mix(warped, self.mixing(tau, embedding)), warped, embedding
 
     def body(self, features: Tensor, grid: Tensor, tau: Tensor, cues: Tensor) -> Tensor:
@@ -133,8 +135,11 @@ class TemporalModel(nn.Module):
         rows, columns = (height + missing[0]) // side, (width + missing[1]) // side
         squares = start.reshape(-1, rows, side, columns, side, self.config.channels).transpose(2, 3)
         tokens = self.to_tokens(squares.reshape(*embedding.shape[:2], rows, columns, -1))
+        transforms = None
+        if self.as_graph:
+            transforms = hartley(rows, start.device), hartley(columns, start.device)
         for block in self.blocks:
-            tokens = block(tokens, embedding)
+            tokens = block(tokens, embedding, transforms)
         squares = self.from_tokens(self.token_norm(tokens))
         squares = squares.reshape(-1, rows, columns, side, side, self.config.channels).transpose(2, 3)
         planes = squares.reshape(-1, rows * side, columns * side, self.config.channels)

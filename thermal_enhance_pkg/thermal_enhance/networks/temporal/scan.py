@@ -15,6 +15,8 @@ from torch.nn import functional
 
 SHORT = 8
 """Sequences of up to this many tokens are summed pair by pair: matrices this small would be all overhead."""
+MOST_CHUNKS = 64
+"""Chunks whose states are carried on by one matrix product."""
 
 
 def selective_scan(
@@ -104,9 +106,9 @@ def _earlier(size: int, directions: int, device: torch.device, strict: bool = Fa
     Made by comparison: a graph's CumSum is slow where it is right (METHODS 0.8).
     """
     index = torch.arange(size, device=device)
-    gap = index[:, None] - index[None, :]
-    least = 1 if strict else 0
-    return torch.stack([gap >= least, -gap >= least][:directions]).float()
+    later, sooner = index[:, None], index[None, :]
+    found = [later > sooner, later < sooner] if strict else [later >= sooner, later <= sooner]
+    return torch.stack(found[:directions]).float()
 
 
 def _pairs(x: Tensor, rates: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -164,8 +166,8 @@ def _chunked(x: Tensor, rates: Tensor, b: Tensor, c: Tensor, size: int) -> Tenso
         leaving = torch.exp(totals[..., None] - sums).to(x.dtype)
         into = maps_in.transpose(-1, -2)[:, :, :, None] * leaving[..., None, :]  # (S, c, K, H, N, Q)
         added = (into @ values[:, :, None]).permute(0, 2, 3, 1, 4, 5)  # (S, K, H, c, N, P)
-        carried = _carry(totals.permute(0, 2, 3, 1)).to(x.dtype)
-        entering = carried @ added.reshape(sequences, directions, heads, chunks, states * width)
+        added = added.reshape(sequences, directions, heads, chunks, states * width)
+        entering = _entering(added, totals.permute(0, 2, 3, 1))
         entering = entering.reshape(sequences, directions, heads, chunks, states, width)
         reading = maps_out[:, :, :, None] * torch.exp(sums)[..., None].to(x.dtype)  # (S, c, K, H, Q, N)
         # Both directions at once: their states are one longer state.
@@ -175,12 +177,36 @@ def _chunked(x: Tensor, rates: Tensor, b: Tensor, c: Tensor, size: int) -> Tenso
     return y.transpose(2, 3).reshape(sequences, length, heads, width)
 
 
-def _carry(totals: Tensor) -> Tensor:
-    """What is left of chunk j's state when chunk i begins: (S, K, H, c) sums of rates to (S, K, H, c, c)."""
-    strictly = _earlier(totals.shape[-1], totals.shape[1], totals.device, strict=True)
-    sums = totals @ strictly.transpose(1, 2)  # of all chunks before i
-    between = sums[..., :, None] - (sums + totals)[..., None, :]
-    return torch.exp(between.clamp(max=0)) * strictly[:, None]
+def _entering(added: Tensor, totals: Tensor) -> Tensor:
+    """The state at the beginning of each chunk.
+
+    Args:
+        added: (S, K, H, c, F) what each chunk adds to the state, as of its end.
+        totals: (S, K, H, c) sum of the rates of each chunk.
+
+    Returns:
+        (S, K, H, c, F).
+    """
+    sequences, directions, heads, chunks, width = added.shape
+    size = chunk_length(chunks, MOST_CHUNKS)
+    missing = -chunks % size
+    if missing:
+        added, totals = functional.pad(added, (0, 0, 0, missing)), functional.pad(totals, (0, missing))
+    groups = (chunks + missing) // size
+    added = added.reshape(sequences, directions, heads, groups, size, width)
+    totals = totals.reshape(sequences, directions, heads, groups, size)
+    strictly = _earlier(size, directions, totals.device, strict=True)[:, None]
+    before = totals @ strictly.transpose(-1, -2)  # of all chunks of the group before i
+    left = torch.exp((before[..., :, None] - (before + totals)[..., None, :]).clamp(max=0))
+    entering = (left * strictly[:, :, None]).to(added.dtype) @ added
+    if groups > 1:
+        # Very long sequences: groups of chunks are to chunks what chunks are to tokens.
+        whole = totals.sum(dim=-1)
+        leaving = torch.exp(whole[..., None] - before - totals).to(added.dtype)
+        outer = _entering((leaving[..., None, :] @ added)[..., 0, :], whole)
+        entering = entering + torch.exp(before)[..., None].to(added.dtype) * outer[..., None, :]
+    entering = entering.reshape(sequences, directions, heads, groups * size, width)
+    return entering[:, :, :, :chunks] if missing else entering
 
 
 def _mamba_ssm(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:

@@ -41,15 +41,11 @@ class SpectralMask(nn.Module):
 
     Args:
         channels: one mask each.
-
-    Attributes:
-        matrices: transform by constant matrices instead of torch.fft: for graphs, which have no usable DFT.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.zeros(channels, ROWS, COLUMNS))
-        self.matrices = False
 
     def mask(self, height: int, width: int) -> Tensor:
         """(C, height, width): the mask at each row and column of the transform."""
@@ -57,12 +53,21 @@ class SpectralMask(nn.Module):
         columns = _stretch(_frequencies(width, self.gain.device), COLUMNS)
         return 1 + rows @ self.gain @ columns.transpose(0, 1)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(N, C, h, w) to the same."""
+    def forward(self, frames: Tensor, transforms: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Mask the spectra of frames.
+
+        Args:
+            frames: (N, C, h, w).
+            transforms: `hartley(h)` and `hartley(w)`, to transform by matrices instead of torch.fft: for
+                graphs, which have no usable DFT.
+
+        Returns:
+            (N, C, h, w).
+        """
         height, width = frames.shape[-2:]
         mask = self.mask(height, width)
-        if self.matrices:
-            rows, columns = hartley(height, frames.device), hartley(width, frames.device)
+        if transforms is not None:
+            rows, columns = transforms
             return rows @ ((rows @ frames @ columns) * mask) @ columns
         spectrum = torch.fft.rfft2(frames.float(), norm="ortho") * mask[..., : width // 2 + 1]
         return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho").to(frames.dtype)
