@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -105,7 +106,7 @@ class TemporalInputBuilder:
         """
         frames = [np.ascontiguousarray(frame, np.float32) for frame in window]
         height, width = _check(frames, motions, taus)
-        gaps = [_gaps(motions, index) for index in range(len(motions))]
+        gaps: dict[int, tuple[Image, Image]] = {}
         outputs = [self._output(frames, motions, gaps, float(tau)) for tau in taus]
         grid = np.stack([_grid(found, height, width) for found, _, _ in outputs])
         cues = np.stack([entry for _, entry, _ in outputs])
@@ -113,13 +114,15 @@ class TemporalInputBuilder:
         return TemporalBodyInput(grid, np.asarray(taus, np.float32), cues, base)
 
     def _output(
-        self, frames: list[Image], motions: Sequence[Motion], gaps: list[tuple[Image, Image]], tau: float
+        self, frames: list[Image], motions: Sequence[Motion], gaps: dict[int, tuple[Image, Image]], tau: float
     ) -> tuple[list[Flow], NDArray[np.float32], Image]:
         found = displacements(tau, motions)
         index, part = split_time(tau, len(frames))
         # The two nearest frames; of an observed time, itself and the one before it.
         first = index if part else max(index - 1, 0)
         pair = (first, first + 1)
+        if first not in gaps:
+            gaps[first] = disagreement(motions[first])
         seen = [sample(frames[x], found[x]) for x in pair]
         gap = [sample(gaps[first][side], found[x]) for side, x in enumerate(pair)]
         inside = [_inside(found[x]) for x in pair]
@@ -150,7 +153,7 @@ class TemporalInputBuilder:
     def _blend(self, frames: list[Image], found: list[Flow], pair: tuple[int, int], weight: Image) -> Image:
         """Both frames looked up straight on the fine grid: interpolated once, not twice."""
         height, width = (n * self.scale for n in weight.shape)
-        points = (pixel_grid(height, width) + np.float32(0.5)) / np.float32(self.scale) - np.float32(0.5)
+        points = _fine_points(height, width, self.scale)
         looked_up = [
             cv2.remap(  # type: ignore[call-overload]
                 frames[x],
@@ -179,8 +182,12 @@ def _contrast(levels: Image) -> Image:
     return (levels - np.asarray(cv2.GaussianBlur(levels, (0, 0), CONTRAST_SIGMA_PX), np.float32)) * _AMPLIFY
 
 
-def _gaps(motions: Sequence[Motion], index: int) -> tuple[Image, Image]:
-    return disagreement(motions[index])
+@lru_cache(maxsize=4)
+def _fine_points(height: int, width: int, scale: int) -> Flow:
+    """(height, width, 2): centres of fine pixels on the low-resolution grid. Not to be changed."""
+    points = (pixel_grid(height, width) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
+    points.setflags(write=False)
+    return points
 
 
 def _inside(found: Flow) -> Image:

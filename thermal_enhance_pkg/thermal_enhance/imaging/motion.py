@@ -267,7 +267,7 @@ def _between(motion: Motion, part: float) -> tuple[Flow, Flow]:
     )
 
 
-def _origin(flow: Flow, part: np.float32, steps: int = 3) -> Flow:
+def _origin(flow: Flow, part: np.float32, steps: int = 2) -> Flow:
     """Find d with d(p) = -part * flow(p + d(p))."""
     d = flow * -part
     for _ in range(steps):
