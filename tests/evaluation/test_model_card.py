@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from thermal_enhance.evaluation import model_card
+from thermal_enhance.evaluation.cross_modal_card import evidence
 from thermal_enhance.evaluation.cross_modal_scores import Row, Scores
 from thermal_enhance.runtime.backend import TensorSpec
 from thermal_enhance.runtime.manifest import FileEntry, GraphEntry, ModelManifest
@@ -59,8 +61,9 @@ def test_terms_follow_the_licences(tiny_pack):
 def test_a_card_tells_data_training_figures_and_limits(tiny_pack):
     run = model_card.Run(3900, 64.6, -7.1234, "two cores")
     text = model_card.card(
-        MANIFEST, recipe(), model_card.provenance(recipe(), tiny_pack), scores(), {"processor": "a CPU"}, run
-    )
+        MANIFEST, recipe(), model_card.provenance(recipe(), tiny_pack), evidence(MANIFEST, scores()),
+        {"processor": "a CPU"}, run,
+    )  # fmt: skip
     assert "| pbvsg | none stated | 1 | 1 | 1 | 1 | pbvsg@0 |" in text
     assert "3900 steps in 65 min on two cores; last logged loss -7.123." in text
     assert f"| PBVS-guided | 1 | {NAME} | 27.50 / 0.9000 / 0.1000 | 29.00 / 0.9000 / 0.1000 |" in text
@@ -72,11 +75,10 @@ def test_a_card_tells_data_training_figures_and_limits(tiny_pack):
 
 
 def test_pictures_below_bicubic_are_a_limit():
-    text = model_card._limits(
-        Scores([r for r in scores().rows if r.method != NAME] + [scores().rows[2].__class__(
-            "pbvsg", "area", "a", "aligned", NAME, 27.4, 0.9, 0.1, 0.2, 0.4, 1.0)]), MANIFEST
-    )  # fmt: skip
-    assert "1 of 1 pictures come out below bicubic, the worst by 0.60 dB" in text
+    rows = [row for row in scores().rows if row.method != NAME]
+    rows.append(replace(scores().rows[2], psnr=27.4))
+    limits = "\n".join(evidence(MANIFEST, Scores(rows)).limits)
+    assert "1 of 1 pictures come out below bicubic, the worst by 0.60 dB" in limits
 
 
 def test_it_is_written_beside_the_model(tiny_pack, tmp_path, monkeypatch):
@@ -88,7 +90,9 @@ def test_it_is_written_beside_the_model(tiny_pack, tmp_path, monkeypatch):
         f"{{name: {NAME}, method: cross_modal, steps: 1, data: {{sources: [{{dataset: msrs}}]}}}}"
     )
     monkeypatch.setattr(model_card, "find_recipe", lambda _name: path)
-    written = model_card.write(ModelStore([tmp_path / "models"]), NAME, tiny_pack, scores(), {})
+    written = model_card.write(
+        ModelStore([tmp_path / "models"]), NAME, tiny_pack, lambda m: evidence(m, scores()), {}
+    )
     assert written == folder.resolve() / "README.md"
     assert written.read_text().startswith(f"# {NAME}\n") and "| msrs |" in written.read_text()
 

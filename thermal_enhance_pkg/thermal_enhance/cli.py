@@ -49,6 +49,9 @@ BENCHMARKS = {
     "cross_modal": Command(
         "thermal_enhance.evaluation.bench_cross_modal", "cross-modal models on the val splits; model cards"
     ),
+    "temporal": Command(
+        "thermal_enhance.evaluation.bench_temporal", "temporal models on the val splits; model cards, speed"
+    ),
     "ablation": Command(
         "thermal_enhance.evaluation.bench_ablation", "the paper's ablations and an overfit control"
     ),

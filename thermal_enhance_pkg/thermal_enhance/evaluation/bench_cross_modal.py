@@ -20,6 +20,7 @@ from thermal_enhance.enhancers.learned import ModelUnavailableError
 from thermal_enhance.evaluation import figures, model_card, stills
 from thermal_enhance.evaluation.bench_enhance import find_data
 from thermal_enhance.evaluation.bench_stats import machine
+from thermal_enhance.evaluation.cross_modal_card import evidence
 from thermal_enhance.evaluation.cross_modal_scores import MakeEnhancer, Row, Scores, measure
 from thermal_enhance.evaluation.cross_modal_tables import report
 from thermal_enhance.evaluation.cross_modal_verdicts import verdicts
@@ -80,7 +81,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     if arguments.card:
         for name in models:
             run = model_card.read_run(arguments.run, arguments.trained_on) if arguments.run else None
-            path = model_card.write(store, name, data, scores, where, run)
+            path = model_card.write(store, name, data, lambda m: evidence(m, scores), where, run)
             sys.stderr.write(f"{path} written\n")
     return 0
 

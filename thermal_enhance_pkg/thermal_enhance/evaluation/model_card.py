@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thermal_enhance import resources
-from thermal_enhance.evaluation.cross_modal_scores import BICUBIC, Scores
-from thermal_enhance.evaluation.cross_modal_tables import report
-from thermal_enhance.evaluation.cross_modal_verdicts import verdicts
-from thermal_enhance.evaluation.stills import SETS
+from thermal_enhance.evaluation.verdict import Verdict
 from thermal_enhance.runtime.manifest import ModelManifest
 from thermal_enhance.runtime.store import ModelStore
 from thermal_enhance.training.manifest import Item, read_pack, select
@@ -126,8 +123,34 @@ def find_recipe(name: str) -> Path:
     return resources.resource("config", "recipes", f"{name}.yaml")
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What differs between the cards of methods.
+
+    Attributes:
+        takes: what goes in, one sentence.
+        made: how training pictures were made of the data, one sentence.
+        measured: how it was measured, one sentence.
+        report: tables, Markdown.
+        verdicts: what it was to show, decided line by line.
+        limits: lines of the list of limits.
+    """
+
+    takes: str
+    made: str
+    measured: str
+    report: str
+    verdicts: Sequence[Verdict]
+    limits: Sequence[str]
+
+
 def write(
-    store: ModelStore, name: str, data: Path, scores: Scores, where: Mapping[str, Any], run: Run | None = None
+    store: ModelStore,
+    name: str,
+    data: Path,
+    evidence: Callable[[ModelManifest], Evidence],
+    where: Mapping[str, Any],
+    run: Run | None = None,
 ) -> Path:
     """Write the card of a model into its folder.
 
@@ -135,8 +158,8 @@ def write(
         store: where the model is.
         name: of the model and of its recipe.
         data: the data pack, for counts and licences.
-        scores: figures.
-        where: machine they were measured on.
+        evidence: what its method's benchmark found.
+        where: machine it was measured on.
         run: facts of the training; None for not at hand.
 
     Returns:
@@ -144,7 +167,7 @@ def write(
     """
     manifest = store.describe(name)
     recipe = load_recipe(find_recipe(name))
-    text = card(manifest, recipe, provenance(recipe, data), scores, where, run)
+    text = card(manifest, recipe, provenance(recipe, data), evidence(manifest), where, run)
     path = store.folder(name).resolve() / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
@@ -154,32 +177,29 @@ def card(
     manifest: ModelManifest,
     recipe: Recipe,
     sources: Sequence[Source],
-    scores: Scores,
+    evidence: Evidence,
     where: Mapping[str, Any],
     run: Run | None = None,
 ) -> str:
     """The card's text, Markdown."""
-    decided = verdicts(scores, manifest.name)
     sections = [
         f"# {manifest.name}",
         recipe.description or manifest.description,
-        _summary(manifest),
+        f"{_summary(manifest)} {evidence.takes}",
         "## Terms",
         terms(sources),
         "## Data",
         _data(sources),
-        "Nothing of a validation item, nor of another picture of its scene, was trained on. RGB was "
-        "misaligned, darkened or left out at random; low-resolution pictures were made from sharp ones.",
+        f"Nothing of a validation item, nor of another picture of its scene, was trained on. {evidence.made}",
         "## Training",
         _training(recipe, run),
         "## Figures",
-        f"Validation splits, measured on {where.get('processor', 'an unnamed machine')}. Every still is "
-        "enhanced by itself, its alignment found from that pair alone.",
-        report(scores, [manifest.name]),
+        f"Validation splits, measured on {where.get('processor', 'an unnamed machine')}. {evidence.measured}",
+        evidence.report,
         "What it was to show:",
-        "\n".join(map(str, decided)) or "Nothing was decided: the sets it needs were not measured.",
+        "\n".join(map(str, evidence.verdicts)) or "Nothing was decided: the sets it needs were not measured.",
         "## Limits",
-        _limits(scores, manifest),
+        "\n".join(evidence.limits),
         "## Again",
         _again(manifest),
     ]
@@ -193,12 +213,12 @@ def terms(sources: Sequence[Source]) -> str:
     unclear = [name for name in licences if name not in clear]
     if not unclear:
         return (
-            f"Trained from scratch on items under {_and(licences)} alone. The weights are under Apache-2.0; "
-            "credit the CC BY sources below where their licence asks for it."
+            f"Trained from scratch on items under {join_words(licences)} alone. The weights are under "
+            "Apache-2.0; credit the CC BY sources below where their licence asks for it."
         )
-    named = [source.dataset for source in sources if source.licence in unclear]
+    named = join_words(list(dict.fromkeys(s.dataset for s in sources if s.licence in unclear)))
     return (
-        f"Trained among others on items of {_and(list(dict.fromkeys(named)))} (licence: {_and(unclear)}), "
+        f"Trained among others on items of {named} (licence: {join_words(unclear)}), "
         "published for research. Our work on the weights is under Apache-2.0; whether those items allow more "
         "than research use is not known, so take the weights for research, or the `-open` model."
     )
@@ -208,8 +228,8 @@ def _summary(manifest: ModelManifest) -> str:
     profiles = list(dict.fromkeys(f"{g.profile[0]}x{g.profile[1]}" for g in manifest.graphs))
     return (
         f"Method {manifest.method}, size {manifest.size}, version {manifest.version}, "
-        f"{_and([f'x{scale}' for scale in manifest.scales])}. Graphs for {_and(profiles)}; other sizes are "
-        "padded or tiled. Input: thermal of any bit depth, RGB of any size that sees about the same, or none."
+        f"{join_words([f'x{scale}' for scale in manifest.scales])}. Graphs for {join_words(profiles)}; other "
+        "sizes are padded or tiled."
     )
 
 
@@ -233,29 +253,13 @@ def _training(recipe: Recipe, run: Run | None) -> str:
         f"Recipe `config/recipes/{recipe.name}.yaml`: {start}, crops of {recipe.data.crop} pixels, "
         f"{recipe.batch} a step, AdamW at {optimiser.lr:g} with weights averaged at {optimiser.ema:g}, "
         f"{recipe.precision}, seed {recipe.seed}; loss "
-        + _and([f"{weight:g} x {name}" for name, weight in recipe.loss.items()])
+        + join_words([f"{weight:g} x {name}" for name, weight in recipe.loss.items()])
         + "."
     ]
     if run is not None:
         on = f" on {run.machine}" if run.machine else ""
         lines.append(f"{run.steps} steps in {run.minutes:.0f} min{on}; last logged loss {run.loss:.3f}.")
     return " ".join(lines)
-
-
-def _limits(scores: Scores, manifest: ModelManifest) -> str:
-    lines = [
-        "- Measured on 8-bit pictures; low resolution is simulated, in training too. No radiometric truth "
-        "was at hand: that temperatures stay true rests on the consistency step, not on the training.",
-        f"- Scales {_and([f'x{scale}' for scale in manifest.scales])} only.",
-    ]
-    for dataset in scores.sets():
-        gains = scores.gains(dataset, "area", (manifest.name, "aligned"), (BICUBIC, "aligned"))
-        if gains and min(gains) < 0:
-            lines.append(
-                f"- {SETS[dataset]}: {sum(gain < 0 for gain in gains)} of {len(gains)} pictures come out "
-                f"below bicubic, the worst by {-min(gains):.2f} dB."
-            )
-    return "\n".join(lines)
 
 
 def _again(manifest: ModelManifest) -> str:
@@ -270,6 +274,6 @@ def _again(manifest: ModelManifest) -> str:
     )
 
 
-def _and(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
