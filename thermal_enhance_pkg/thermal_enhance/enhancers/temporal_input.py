@@ -154,18 +154,21 @@ class TemporalInputBuilder:
         """Both frames looked up straight on the fine grid: interpolated once, not twice."""
         height, width = (n * self.scale for n in weight.shape)
         points = _fine_points(height, width, self.scale)
-        looked_up = [
-            cv2.remap(  # type: ignore[call-overload]
-                frames[x],
-                points + cv2.resize(found[x], (width, height), interpolation=cv2.INTER_LINEAR),
-                None,
-                cv2.INTER_CUBIC,
-                borderMode=cv2.BORDER_REPLICATE,
+        looked_up = []
+        for x in pair:
+            # In place: fresh pages for arrays of this size take as long as the arithmetic.
+            places = cv2.resize(found[x], (width, height), interpolation=cv2.INTER_LINEAR)
+            cv2.add(places, points, dst=places)
+            looked_up.append(
+                cv2.remap(  # type: ignore[call-overload]
+                    frames[x], places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+                )
             )
-            for x in pair
-        ]
-        share = cv2.resize(weight, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(looked_up[1] + (looked_up[0] - looked_up[1]) * share, np.float32)
+        blended = looked_up[0]
+        blended -= looked_up[1]
+        blended *= cv2.resize(weight, (width, height), interpolation=cv2.INTER_LINEAR)
+        blended += looked_up[1]
+        return np.asarray(blended, np.float32)
 
 
 def to_levels(base: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.float32]:
