@@ -87,6 +87,8 @@ class Display:
         rest = Table(show_header=False, show_edge=False, pad_edge=False)
         rest.add_row("dropped", _counts(stats["dropped"]))
         rest.add_row("tier", _counts(stats["tiers"]))
+        if stats["interpolated_out"]:
+            rest.add_row("interpolated", f"{stats['interpolated_out']}, {rates['interpolated']:.1f} Hz")
         if stats["tier_reasons"]:
             rest.add_row("stepped down", _counts(stats["tier_reasons"]))
         rest.add_row("task", _counts(stats["tasks"]))
@@ -98,8 +100,9 @@ class Display:
 def one_line(stats: dict[str, Any], elapsed_s: float) -> str:
     """The state in one line, for logs."""
     latency = stats["latency_ms"]
+    between = f"interpolated {stats['interpolated_out']}  " if stats["interpolated_out"] else ""
     return (
-        f"{elapsed_s:6.1f} s  in {stats['frames_in']}  out {stats['frames_out']}  "
+        f"{elapsed_s:6.1f} s  in {stats['frames_in']}  out {stats['frames_out']}  {between}"
         f"{stats['rates_hz']['out']:.1f} Hz  p95 {_ms(latency.get('p95'))}  "
         f"paired {stats['paired']}  dropped {_counts(stats['dropped'])}  tier {_counts(stats['tiers'])}"
     )
