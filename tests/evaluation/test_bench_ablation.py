@@ -40,7 +40,7 @@ def test_the_control_differs_in_rgb_alone():
 
 
 def test_a_budget_of_minutes_replaces_steps():
-    assert ablation_runs.Budget(steps=5, seed=2).overrides() == ["seed=2", "steps=5"]
+    assert ablation_runs.Budget(steps=5, seed=2).overrides() == ["seed=2", "steps=5", "max_minutes=null"]
     assert ablation_runs.Budget(minutes=1.5).overrides() == ["seed=0", "steps=null", "max_minutes=1.5"]
     assert ablation_runs.Budget().overrides() == ["seed=0"]
 

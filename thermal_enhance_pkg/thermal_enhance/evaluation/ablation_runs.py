@@ -49,7 +49,7 @@ class Budget:
         texts = [f"seed={self.seed}"]
         if self.minutes is not None:
             return [*texts, "steps=null", f"max_minutes={self.minutes}"]
-        return texts if self.steps is None else [*texts, f"steps={self.steps}"]
+        return texts if self.steps is None else [*texts, f"steps={self.steps}", "max_minutes=null"]
 
 
 def train_and_score(
