@@ -29,8 +29,8 @@ def run(observed: float, new: float, seed: int = 0) -> dict:
     }  # fmt: skip
     rows = [
         {"dataset": dataset, "clip": "a", "group": "moving", "motion": 1.0, "method": method,
-         "frames": frames, "count": 4, "psnr": psnr, "ssim": 0.9, "gmsd": 0.1, "flicker": None, "flicker_fine": None,
-         "warp_error": 1.0}
+         "frames": frames, "count": 4, "psnr": psnr, "ssim": 0.9, "gmsd": 0.1, "flicker": None,
+         "flicker_fine": None, "warp_error": 1.0}
         for dataset in ("m3svd_lossless", "synthetic")
         for (method, frames), psnr in figures.items()
     ]  # fmt: skip
