@@ -103,7 +103,7 @@ def measure(
                     graph.role,
                     graph.profile,
                     graph.precision,
-                    _gflop(store, manifest, graph.file),
+                    gflop(store, manifest, graph.file),
                     alone(time_graph, subject),
                     alone(time_enhancer, subject) if enhancers and manifest.method == "cross_modal" else None,
                     threads or usable_cpus(),
@@ -112,8 +112,8 @@ def measure(
     return rows
 
 
-def _gflop(store: ModelStore, manifest: ModelManifest, file: str) -> float:
-    """NaN without the onnx package, which the run-time install does not need."""
+def gflop(store: ModelStore, manifest: ModelManifest, file: str) -> float:
+    """1e9 operations of a graph; NaN without the onnx package, which the run-time install does not need."""
     try:
         return graph_arithmetic.count(store.folder(manifest.name).resolve() / file).gflop
     except ModuleNotFoundError:

@@ -15,8 +15,15 @@ from pathlib import Path
 
 import cv2
 
-from thermal_enhance.enhancers.learned import ModelUnavailableError
-from thermal_enhance.evaluation import figures, model_card, temporal_card, temporal_methods
+from thermal_enhance.enhancers.learned import ModelUnavailableError, models_of
+from thermal_enhance.evaluation import (
+    figures,
+    graph_arithmetic,
+    model_card,
+    temporal_card,
+    temporal_methods,
+    temporal_speed,
+)
 from thermal_enhance.evaluation.bench_enhance import find_data
 from thermal_enhance.evaluation.bench_stats import machine
 from thermal_enhance.evaluation.progress import progress_bar
@@ -28,6 +35,7 @@ from thermal_enhance.evaluation.temporal_scores import WARM_UP, MissingFrame, Ro
 from thermal_enhance.evaluation.temporal_tables import is_temporal, report
 from thermal_enhance.evaluation.temporal_verdicts import verdicts
 from thermal_enhance.runtime.backend import BackendError
+from thermal_enhance.runtime.export_command import parse_profile
 from thermal_enhance.runtime.manifest import ManifestError as ModelManifestError
 from thermal_enhance.runtime.store import ModelFileError, ModelStore, UnknownModel
 from thermal_enhance.training.footage import DataError
@@ -59,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bench(arguments: argparse.Namespace) -> int:
     store = ModelStore(arguments.folder)
+    if arguments.speed:
+        return _speed(arguments, store)
     data: Path | None = arguments.data or find_data()
     needs_data = arguments.figures is None or arguments.card
     if needs_data and (data is None or not (data / "rgbt_pairs" / "manifest.jsonl").is_file()):
@@ -87,6 +97,25 @@ def _bench(arguments: argparse.Namespace) -> int:
             run = model_card.read_run(arguments.run, arguments.trained_on) if arguments.run else None
             path = temporal_card.write(store, name, data, scores, where, run)
             sys.stderr.write(f"{path} written\n")
+    return 0
+
+
+def _speed(arguments: argparse.Namespace, store: ModelStore) -> int:
+    names = arguments.model or list(models_of(store, "temporal"))
+    if not names:
+        sys.stderr.write(f"bench temporal: no temporal models in {', '.join(map(str, store.folders))}\n")
+        return 2
+    rate = graph_arithmetic.gemm_rate()
+    rows = temporal_speed.measure(
+        store, names, device=arguments.device, threads=arguments.threads, runs=arguments.runs,
+        profiles=arguments.profile or (temporal_speed.GOAL_PROFILE,),
+    )  # fmt: skip
+    # Once more: on a shared machine the better of the two is what it can do.
+    rate, where = max(rate, graph_arithmetic.gemm_rate()), machine()
+    sys.stdout.write(temporal_speed.report(rows, str(where["processor"]), rate) + "\n")
+    if arguments.json is not None:
+        decided = {"speed": list(temporal_speed.verdicts(rows))}
+        figures.write(arguments.json, rows, where, decided, gemm_gflops=rate)
     return 0
 
 
@@ -157,6 +186,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--motion", default="dense", help="dense, global or none: of the models and the base")
     parser.add_argument("--picture", type=Path, help="write a picture of an observed and a new frame")
     parser.add_argument("--picture-clip", default="", help='"SET CLIP" (default: the one that moves most)')
+    parser.add_argument("--speed", action="store_true", help="measure time instead of quality")
+    parser.add_argument(
+        "--profile", type=parse_profile, action="append", metavar="WxH",
+        help="for --speed: size of the input (default: 160x120)",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, default=0, help="for --speed: CPU threads (default: all)")
+    parser.add_argument("--runs", type=int, default=60, help="for --speed: timed runs (default: 60)")
     parser.add_argument("--json", type=Path, help="write the figures, clip by clip, here as well")
     parser.add_argument("--figures", type=Path, help="take the figures of such a file; measure nothing")
     parser.add_argument("--card", action="store_true", help="write each model's README.md from the figures")
