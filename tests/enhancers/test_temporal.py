@@ -102,7 +102,7 @@ def test_the_newest_is_true_to_its_input_and_the_middle_has_the_middle_stamp(sto
         )  # fmt: skip
         assert 0.0 <= result.degradation <= 1.0
     stages = list(results[-1].stage_ms)
-    assert stages == ["prepare", "encode", "motion", "model", "consistency", "envelope"]
+    assert stages == ["prepare", "encode", "align", "model", "consistency", "envelope"]
     assert results[-1].source_stamps_ns == tuple(f.stamp_ns for f in frames[-3:])
 
 

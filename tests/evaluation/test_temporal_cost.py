@@ -19,6 +19,6 @@ def test_a_window_anew_costs_its_encoders_and_flows(tmp_path):
     # An encoder and a body of 10 ms each; two encoders more without the ring.
     assert 20 <= cost.stream_ms < cost.window_ms and cost.window_ms - cost.stream_ms >= 20
     assert 0.0 < cost.saved < 1.0
-    assert {"encode", "motion", "model", "consistency", "envelope"} <= set(cost.stage_ms)
+    assert {"encode", "align", "model", "consistency", "envelope"} <= set(cost.stage_ms)
     with pytest.raises(ValueError, match="at least 6 frames"):
         streaming_cost(enhancer, [frame(i) for i in range(5)])

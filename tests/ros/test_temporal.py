@@ -100,7 +100,7 @@ def test_twice_the_rate_marked_and_in_order_and_switched_live(tmp_path: Path, mo
         newest = [info for info in infos if info.tier == "temporal" and not info.interpolated]
         assert newest and all(from_time(i.header.stamp) in sources for i in newest)
         assert all(i.consistency_residual <= 0.5 for i in newest)
-        assert {"enhance/encode", "enhance/motion", "enhance/model"} <= set(newest[-1].stage_names)
+        assert {"enhance/encode", "enhance/align", "enhance/model"} <= set(newest[-1].stage_names)
         last = interpolated()[-2]
         picture = next(m for m in images if m.header == last.header)
         assert (picture.width, picture.height, picture.encoding) == (128, 96, "mono8")

@@ -158,7 +158,7 @@ class TemporalModelRunner:
             features: of each, from `encode`.
             motions: between consecutive ones, from `estimate`.
             taus: the two times, in frames.
-            lap: told when a stage ("motion", "model") is over.
+            lap: told when a stage ("align", "model") is over.
 
         Returns:
             (2, h * scale, w * scale) float32 levels, padded as the frames are.
@@ -173,7 +173,7 @@ class TemporalModelRunner:
         if any(part.any() for part in beyond):
             # What the network was not shown, put back on top; the base is linear in the frames.
             base = base + self._builder(beyond, motions, taus).base
-        lap("motion")
+        lap("align")
         feeds = {
             "features": np.stack(features)[None],
             "grid": ready.grid[None],
