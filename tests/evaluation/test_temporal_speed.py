@@ -28,13 +28,13 @@ def row(p95: float = 80.0, gflop: float = 3.0, window_ms: float = 70.0) -> speed
 def test_tables_tell_ratios_and_stages():
     text = speed.report([row()], "a CPU", 100.0)
     # 3 GFLOP at 100 GFLOP/s take 30 ms, the graphs 40.
-    figures = "10.0 / 30.0 | 1.33 | 50.0 / 80.0 / 90.0 | 70.0 against 50.0 | 29% |"
+    figures = "10.0 / 30.0 | 1.33 / 0.67 | 50.0 / 80.0 / 90.0 | 70.0 against 50.0 | 29% |"
     assert f"| temporal-nano | 160x120 | 2 | 3.00 | {figures}" in text
     assert (
         "| model | input | encode | model |" in text and "| temporal-nano | 160x120 | 12.0 | 31.0 |" in text
     )
     on_gpu = replace(row(), graphs={k: replace(t, device="cuda:0") for k, t in row().graphs.items()})
-    assert "| 10.0 / 30.0 | - |" in speed.table([on_gpu], 100.0)
+    assert "| 10.0 / 30.0 | - / - |" in speed.table([on_gpu], 100.0)
 
 
 @pytest.mark.parametrize(
