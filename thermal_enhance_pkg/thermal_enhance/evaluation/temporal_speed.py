@@ -161,8 +161,8 @@ def time_stream(subject: Subject) -> StreamTiming:
 def table(rows: Sequence[Row], gemm_gflops: float) -> str:
     """Markdown: one line a model and size."""
     lines = [
-        "| model | input | threads | GFLOP a frame | encoder / body ms | ratio wall / CPU | tier p50 / p95 / p99 ms | "
-        "window anew ms | ring saves |",
+        "| model | input | threads | GFLOP a frame | encoder / body ms | ratio wall / CPU | "
+        "tier p50 / p95 / p99 ms | window anew ms | ring saves |",
         "|" + "---|" * 9,
     ]
     for row in rows:
@@ -217,8 +217,9 @@ def report(rows: Sequence[Row], processor: str, gemm_gflops: float) -> str:
     """Both tables and the verdicts."""
     parts = [
         f"{processor}; float32 matrix products run at {gemm_gflops:.0f} GFLOP/s; ratio: both graphs' p50 "
-        "over the time of their arithmetic at that rate, and the same by processor time. Tier: one input frame, which gives it and the new "
-        "frame before it. Window anew: features and motion of all its frames found again.",
+        "over the time of their arithmetic at that rate, and the same by processor time. Tier: one input "
+        "frame, which gives it and the new frame before it. Window anew: features and motion of all its frames "
+        "found again.",
         table(rows, gemm_gflops),
         "The tier's stages, median ms:",
         stage_table(rows),
