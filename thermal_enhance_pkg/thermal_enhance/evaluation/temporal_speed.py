@@ -218,8 +218,8 @@ def report(rows: Sequence[Row], processor: str, gemm_gflops: float) -> str:
     parts = [
         f"{processor}; float32 matrix products run at {gemm_gflops:.0f} GFLOP/s; ratio: both graphs' p50 "
         "over the time of their arithmetic at that rate, and the same by processor time. Tier: one input "
-        "frame, which gives it and the new frame before it. Window anew: features and motion of all its frames "
-        "found again.",
+        "frame, which gives it and the new frame before it. Window anew: features and motion of all its "
+        "frames found again.",
         table(rows, gemm_gflops),
         "The tier's stages, median ms:",
         stage_table(rows),
