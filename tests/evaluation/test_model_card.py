@@ -74,6 +74,19 @@ def test_a_card_tells_data_training_figures_and_limits(tiny_pack):
     assert "measured on a CPU" in text and not text.count("\n\n\n")
 
 
+def test_a_second_run_is_told_with_the_first(tiny_pack):
+    last = replace(recipe(), seed=7)
+    text = model_card.card(
+        MANIFEST, last, model_card.provenance(last, tiny_pack), evidence(MANIFEST, scores()), {},
+        first=recipe(), open_model=True,
+    )  # fmt: skip
+    assert f"First `config/recipes/{NAME}.yaml`" in text
+    assert f"`config/recipes/{NAME}-continued.yaml`: crops" in text and "seed 7" in text
+    assert f"--set init_from=$PWD/out/train/{NAME}/best.safetensors" in text
+    assert f"export out/train/{NAME}-continued/best.safetensors" in text
+    assert "or the `-open` model" in text
+
+
 def test_pictures_below_bicubic_are_a_limit():
     rows = [row for row in scores().rows if row.method != NAME]
     rows.append(replace(scores().rows[2], psnr=27.4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,10 @@ def _source(entry: SourceConfig, items: Sequence[Item], licence: str) -> Source:
     )
 
 
+CONTINUED = "-continued"
+"""Ending of the recipe of a second run, which goes on from the weights of the first."""
+
+
 def find_recipe(name: str) -> Path:
     """The recipe that a shipped model was trained by.
 
@@ -166,8 +171,19 @@ def write(
         The file.
     """
     manifest = store.describe(name)
-    recipe = load_recipe(find_recipe(name))
-    text = card(manifest, recipe, provenance(recipe, data), evidence(manifest), where, run)
+    recipe, first = load_recipe(find_recipe(name)), None
+    with contextlib.suppress(resources.ResourceError):
+        recipe, first = load_recipe(find_recipe(f"{name}{CONTINUED}")), recipe
+    text = card(
+        manifest,
+        recipe,
+        provenance(recipe, data),
+        evidence(manifest),
+        where,
+        run,
+        first=first,
+        open_model=f"{name}-open" in store.names(),
+    )
     path = store.folder(name).resolve() / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
@@ -180,19 +196,33 @@ def card(
     evidence: Evidence,
     where: Mapping[str, Any],
     run: Run | None = None,
+    *,
+    first: Recipe | None = None,
+    open_model: bool = False,
 ) -> str:
-    """The card's text, Markdown."""
+    """The card's text, Markdown.
+
+    Args:
+        manifest: of the model.
+        recipe: of the last training run.
+        sources: what it trained on.
+        evidence: what its method's benchmark found.
+        where: machine it was measured on.
+        run: facts of that run; None for not at hand.
+        first: recipe of the run before, whose weights it went on from; None if there was none.
+        open_model: is there a model like it from clearly licensed items alone?
+    """
     sections = [
         f"# {manifest.name}",
         recipe.description or manifest.description,
         f"{_summary(manifest)} {evidence.takes}",
         "## Terms",
-        terms(sources),
+        terms(sources, open_model),
         "## Data",
         _data(sources),
         f"Nothing of a validation item, nor of another picture of its scene, was trained on. {evidence.made}",
         "## Training",
-        _training(recipe, run),
+        _training(recipe, run, first),
         "## Figures",
         f"Validation splits, measured on {where.get('processor', 'an unnamed machine')}. {evidence.measured}",
         evidence.report,
@@ -201,13 +231,18 @@ def card(
         "## Limits",
         "\n".join(evidence.limits),
         "## Again",
-        _again(manifest),
+        _again(manifest, first is not None),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def terms(sources: Sequence[Source]) -> str:
-    """What is known of the terms that the training data puts on the weights."""
+def terms(sources: Sequence[Source], open_model: bool = False) -> str:
+    """What is known of the terms that the training data puts on the weights.
+
+    Args:
+        sources: what was trained on.
+        open_model: is there a model from clearly licensed items alone to name instead?
+    """
     licences = list(dict.fromkeys(source.licence for source in sources))
     clear = {_NAMES[name] for name in CLEAR}
     unclear = [name for name in licences if name not in clear]
@@ -220,7 +255,8 @@ def terms(sources: Sequence[Source]) -> str:
     return (
         f"Trained among others on items of {named} (licence: {join_words(unclear)}), "
         "published for research. Our work on the weights is under Apache-2.0; whether those items allow more "
-        "than research use is not known, so take the weights for research, or the `-open` model."
+        "than research use is not known, so take the weights for research"
+        + (", or the `-open` model." if open_model else " only.")
     )
 
 
@@ -246,28 +282,45 @@ def _data(sources: Sequence[Source]) -> str:
     return "\n".join(lines)
 
 
-def _training(recipe: Recipe, run: Run | None) -> str:
-    optimiser = recipe.optimiser
-    start = f"from the weights {recipe.init_from.name}" if recipe.init_from else "from scratch"
-    lines = [
-        f"Recipe `config/recipes/{recipe.name}.yaml`: {start}, crops of {recipe.data.crop} pixels, "
-        f"{recipe.batch} a step, AdamW at {optimiser.lr:g} with weights averaged at {optimiser.ema:g}, "
-        f"{recipe.precision}, seed {recipe.seed}; loss "
-        + join_words([f"{weight:g} x {name}" for name, weight in recipe.loss.items()])
-        + "."
-    ]
+def _training(recipe: Recipe, run: Run | None, first: Recipe | None) -> str:
+    if first is not None:
+        lines = [
+            f"First `config/recipes/{first.name}.yaml`: {_how(first)} Then on from its weights by "
+            f"`config/recipes/{first.name}{CONTINUED}.yaml`: {_how(recipe)}"
+        ]
+    else:
+        start = f"from the weights {recipe.init_from.name}" if recipe.init_from else "from scratch"
+        lines = [f"Recipe `config/recipes/{recipe.name}.yaml`: {start}, {_how(recipe)}"]
     if run is not None:
         on = f" on {run.machine}" if run.machine else ""
         lines.append(f"{run.steps} steps in {run.minutes:.0f} min{on}; last logged loss {run.loss:.3f}.")
     return " ".join(lines)
 
 
-def _again(manifest: ModelManifest) -> str:
+def _how(recipe: Recipe) -> str:
+    optimiser = recipe.optimiser
+    return (
+        f"crops of {recipe.data.crop} pixels, {recipe.batch} a step, AdamW at {optimiser.lr:g} with weights "
+        f"averaged at {optimiser.ema:g}, {recipe.precision}, seed {recipe.seed}; loss "
+        + join_words([f"{weight:g} x {name}" for name, weight in recipe.loss.items()])
+        + "."
+    )
+
+
+def _again(manifest: ModelManifest, continued: bool) -> str:
     name, run = manifest.name, f"out/train/{manifest.name}"
     profiles = list(dict.fromkeys(f"{g.profile[0]}x{g.profile[1]}" for g in manifest.graphs))
+    again = ""
+    if continued:
+        last = f"{run}{CONTINUED}"
+        again = (
+            f"    thermal-enhance train config/recipes/{name}{CONTINUED}.yaml --out {last} \\\n"
+            f"        --set init_from=$PWD/{run}/best.safetensors\n"
+        )
+        run = last
     options = " ".join(f"--profile {profile}" for profile in profiles)
     return (
-        f"    thermal-enhance train config/recipes/{name}.yaml\n"
+        f"    thermal-enhance train config/recipes/{name}.yaml\n{again}"
         f"    thermal-enhance export {run}/best.safetensors --method {manifest.method} --name {name} \\\n"
         f"        --out models {options}\n"
         f"    thermal-enhance bench {manifest.method} --model {name} --card --run {run}"
