@@ -32,7 +32,7 @@ def test_matrices_equal_the_transform(size: tuple[int, int]) -> None:
     assert (wanted - frames).abs().max() > 0.1, "the mask does something"
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 40, 160])
+@pytest.mark.parametrize("size", [1, 2, 7, 40, 160, 320])
 def test_hartley_is_its_own_inverse(size: int) -> None:
     matrix = hartley(size)
     torch.testing.assert_close(matrix @ matrix, torch.eye(size), atol=1e-5, rtol=0)

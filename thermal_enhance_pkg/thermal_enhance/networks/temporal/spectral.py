@@ -17,9 +17,10 @@ def hartley(size: int, device: torch.device | None = None) -> Tensor:
     A mask that is real and depends on |fy| and |fx| alone treats cos and sin of a frequency alike, and so
     their sum: two real matrices do the work of a Fourier transform, without complex numbers.
     """
-    index = torch.arange(size, device=device)
-    # Whole turns taken off while they are exact.
-    turns = ((index[:, None] * index[None, :]) % size).to(torch.float32) / size
+    index = torch.arange(size, dtype=torch.float32, device=device)
+    product = index[:, None] * index[None, :]
+    # Whole turns taken off while they are exact: sizes up to 4096.
+    turns = (product - torch.floor(product / size) * size) / size
     angle = 2 * math.pi * turns
     return (torch.cos(angle) + torch.sin(angle)) / math.sqrt(size)
 
