@@ -151,7 +151,7 @@ def test_mamba_ssm_runs_each_direction_with_its_own_maps(monkeypatch: pytest.Mon
 
     def kernel(x: Any, dt: Any, a: Any, b: Any, c: Any, chunk_size: int) -> Any:
         assert (a.ndim, b.shape[2], c.shape[2], chunk_size) == (1, 1, 1, 16)
-        return module._reference(x, dt, a[None], b, c, chunk_size)
+        return module._reference(x, dt, a[None], b, c, chunk_size, module.ScanTables())
 
     names = ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.triton", "mamba_ssm.ops.triton.ssd_combined")
     for name in names:

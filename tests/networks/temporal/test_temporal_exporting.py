@@ -23,6 +23,8 @@ from thermal_enhance.networks.temporal.model import TemporalModel
 from thermal_enhance.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from thermal_enhance.runtime.store import ModelStore
 
+pytestmark = pytest.mark.timeout(600)
+
 FORBIDDEN = {"DFT", "CumSum", "Einsum", "Loop", "Scan", "If", "Col2Im", "GridSample"}
 
 
@@ -43,10 +45,10 @@ def write_checkpoint(path: Path, model: TemporalModel) -> None:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     torch.manual_seed(0)
-    # Several chunks a row order and padded, shifted windows.
+    # Several chunks a frame, windows that need padding; one block, since exporting takes its time.
     config = TemporalConfig(
         size="tiny", channels=8, encoder_blocks=1, decoder_blocks=1, up_channels=4, history_channels=4,
-        token_channels=8, blocks=2, state=4, head_dim=8, scan_window=4, scan_chunk=16, groups=2, embedding=8,
+        token_channels=8, blocks=1, state=4, head_dim=8, scan_window=4, scan_chunk=16, groups=2, embedding=8,
     )  # fmt: skip
     model = TemporalModel(config).eval().requires_grad_(False)
     for parameter in model.parameters():

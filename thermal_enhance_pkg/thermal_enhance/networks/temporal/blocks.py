@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from thermal_enhance.networks.temporal.configuration import TemporalConfig
 from thermal_enhance.networks.temporal.orders import HilbertOrder, Order, RasterOrder, TimeOrder
-from thermal_enhance.networks.temporal.scan import selective_scan
+from thermal_enhance.networks.temporal.scan import ScanTables, selective_scan
 from thermal_enhance.networks.temporal.spectral import SpectralMask
 
 DIRECTIONS = 2
@@ -58,7 +58,7 @@ class ScanBlock(nn.Module):
             nn.init.zeros_(last.bias)
             self.prompt = nn.Sequential(nn.Linear(config.embedding, config.embedding), nn.SiLU(), last)
 
-    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, embedding: Tensor, tables: ScanTables | None = None) -> Tensor:
         """(B, T, h, w, D) tokens and (B, T, e) time embeddings to tokens."""
         batch, times, height, width, _ = tokens.shape
         normed = self.norm(tokens)
@@ -68,13 +68,13 @@ class ScanBlock(nn.Module):
         prompt = None
         if self.prompt is not None:
             prompt = self.order.frames(self.prompt(embedding), height, width)
-        mixed = self._scan(self.order.arrange(values), prompt)
+        mixed = self._scan(self.order.arrange(values), prompt, tables)
         mixed = self.order.restore(mixed, (batch, times, height, width))
         tokens = tokens + self.leave(self.leave_norm(mixed) * functional.silu(self.gate(normed)))
         normed = self.feed_norm(tokens)
         return tokens + self.feed_out(self.feed_in(normed) * functional.silu(self.feed_gate(normed)))
 
-    def _scan(self, values: Tensor, prompt: Tensor | None) -> Tensor:
+    def _scan(self, values: Tensor, prompt: Tensor | None, tables: ScanTables | None) -> Tensor:
         sequences, length, inner = values.shape
         maps = (sequences, length, DIRECTIONS, self.state)
         y = selective_scan(
@@ -87,6 +87,7 @@ class ScanBlock(nn.Module):
             prompt=None if prompt is None else prompt[:, :, None],
             backend=self.backend,
             chunk=self.chunk,
+            tables=tables,
         )
         return y.reshape(sequences, length, inner)
 
@@ -117,7 +118,11 @@ class TssmBlock(nn.Module):
         self.scans = nn.ModuleList(ScanBlock(config, order) for order in orders)
 
     def forward(
-        self, tokens: Tensor, embedding: Tensor, transforms: tuple[Tensor, Tensor] | None = None
+        self,
+        tokens: Tensor,
+        embedding: Tensor,
+        transforms: tuple[Tensor, Tensor] | None = None,
+        tables: ScanTables | None = None,
     ) -> Tensor:
         """Refine tokens.
 
@@ -125,6 +130,7 @@ class TssmBlock(nn.Module):
             tokens: (B, T, h, w, D).
             embedding: (B, T, e) time embeddings.
             transforms: see `SpectralMask`.
+            tables: of the run, see `selective_scan`.
 
         Returns:
             (B, T, h, w, D).
@@ -134,5 +140,5 @@ class TssmBlock(nn.Module):
             planes = self.project(self.mask(planes, transforms))
             tokens = tokens + planes.permute(0, 2, 3, 1).reshape(tokens.shape)
         for scan in self.scans:
-            tokens = scan(tokens, embedding)
+            tokens = scan(tokens, embedding, tables)
         return tokens

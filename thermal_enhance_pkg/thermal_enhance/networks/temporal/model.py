@@ -9,6 +9,7 @@ from torch.nn import functional
 from thermal_enhance.networks.temporal.blocks import TssmBlock
 from thermal_enhance.networks.temporal.configuration import FEATURE_STRIDE, TemporalConfig
 from thermal_enhance.networks.temporal.mixing import HeatMixing, TimeEmbedding, between, mix, warp
+from thermal_enhance.networks.temporal.scan import ScanTables
 from thermal_enhance.networks.temporal.spectral import hartley
 
 INPUT_CHANNELS = 2
@@ -135,11 +136,11 @@ class TemporalModel(nn.Module):
         rows, columns = (height + missing[0]) // side, (width + missing[1]) // side
         squares = start.reshape(-1, rows, side, columns, side, self.config.channels).transpose(2, 3)
         tokens = self.to_tokens(squares.reshape(*embedding.shape[:2], rows, columns, -1))
-        transforms = None
+        transforms, tables = None, ScanTables()
         if self.as_graph:
             transforms = hartley(rows, start.device), hartley(columns, start.device)
         for block in self.blocks:
-            tokens = block(tokens, embedding, transforms)
+            tokens = block(tokens, embedding, transforms, tables)
         squares = self.from_tokens(self.token_norm(tokens))
         squares = squares.reshape(-1, rows, columns, side, side, self.config.channels).transpose(2, 3)
         planes = squares.reshape(-1, rows * side, columns * side, self.config.channels)

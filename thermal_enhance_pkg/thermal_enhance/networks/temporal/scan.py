@@ -19,6 +19,32 @@ MOST_CHUNKS = 64
 """Chunks whose states are carried on by one matrix product."""
 
 
+class ScanTables:
+    """Constant matrices of a run, each made once: a graph would hold a copy of its own for every use."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int, torch.device, bool], tuple[Tensor, Tensor]] = {}
+
+    def earlier(
+        self, size: int, directions: int, device: torch.device, strict: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Does token j come before token i (or is it, unless strict)?
+
+        Made by comparison: a graph's CumSum is slow where it is right (METHODS 0.8).
+
+        Returns:
+            (K, size, size) of 0 and 1 over i and j, and over j and i.
+        """
+        key = (size, directions, device, strict)
+        if key not in self._made:
+            index = torch.arange(size, device=device)
+            later, sooner = index[:, None], index[None, :]
+            found = [later > sooner, later < sooner] if strict else [later >= sooner, later <= sooner]
+            table = torch.stack(found[:directions]).float()
+            self._made[key] = table, table.transpose(1, 2)
+        return self._made[key]
+
+
 def selective_scan(
     x: Tensor,
     dt: Tensor,
@@ -30,6 +56,7 @@ def selective_scan(
     prompt: Tensor | None = None,
     backend: str = "ssd",
     chunk: int = 64,
+    tables: ScanTables | None = None,
 ) -> Tensor:
     """Scan sequences forward or, with K = 2, forward and backward, the two summed.
 
@@ -44,6 +71,7 @@ def selective_scan(
         backend: `reference` (token by token, the oracle), `ssd` (matrix products in chunks; for CPU, GPU and
             export) or `mamba_ssm` (the CUDA kernels of that package).
         chunk: most tokens of a chunk of `ssd` and `mamba_ssm`.
+        tables: of the run, to share with its other scans.
 
     Returns:
         (S, L, H, P).
@@ -60,11 +88,13 @@ def selective_scan(
         )
     if prompt is not None:
         c = c + prompt
-    y = _BACKENDS[backend](x, dt, a, b, c, chunk)
+    y = _BACKENDS[backend](x, dt, a, b, c, chunk, tables or ScanTables())
     return y if d is None else y + x * d[:, None]
 
 
-def _reference(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, _chunk: int) -> Tensor:
+def _reference(
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, _chunk: int, _tables: ScanTables
+) -> Tensor:
     total = torch.zeros_like(x)
     entering = x * dt[..., None]
     for direction in range(a.shape[0]):
@@ -79,7 +109,7 @@ def _reference(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, _chunk: i
     return total
 
 
-def _ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
+def _ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int, tables: ScanTables) -> Tensor:
     length = x.shape[1]
     rates = dt.float()[:, :, None] * a.float()  # (S, L, K, H); sums of many, and their exponentials: fp32
     x = x * dt[..., None].to(x.dtype)
@@ -89,7 +119,7 @@ def _ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> 
     missing = -length % size
     if missing:  # tokens with dt = 0 leave the state as it is
         x, rates, b, c = (functional.pad(value, (0, 0, 0, 0, 0, missing)) for value in (x, rates, b, c))
-    y = _chunked(x, rates, b, c, size)
+    y = _chunked(x, rates, b, c, size, tables)
     return y[:, :length] if missing else y
 
 
@@ -98,17 +128,6 @@ def chunk_length(length: int, most: int) -> int:
     if length <= most:
         return length
     return next((size for size in range(most, most // 2, -1) if length % size == 0), most)
-
-
-def _earlier(size: int, directions: int, device: torch.device, strict: bool = False) -> Tensor:
-    """(K, size, size) of 0 and 1: does token j come before token i (or is it, unless strict)?
-
-    Made by comparison: a graph's CumSum is slow where it is right (METHODS 0.8).
-    """
-    index = torch.arange(size, device=device)
-    later, sooner = index[:, None], index[None, :]
-    found = [later > sooner, later < sooner] if strict else [later >= sooner, later <= sooner]
-    return torch.stack(found[:directions]).float()
 
 
 def _pairs(x: Tensor, rates: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -138,7 +157,7 @@ def _pairs(x: Tensor, rates: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return torch.stack([output for output in outputs if output is not None], dim=1)
 
 
-def _chunked(x: Tensor, rates: Tensor, b: Tensor, c: Tensor, size: int) -> Tensor:
+def _chunked(x: Tensor, rates: Tensor, b: Tensor, c: Tensor, size: int, tables: ScanTables) -> Tensor:
     sequences, length, heads, width = x.shape
     directions, states = b.shape[2:]
     chunks = length // size
@@ -146,8 +165,8 @@ def _chunked(x: Tensor, rates: Tensor, b: Tensor, c: Tensor, size: int) -> Tenso
     rates = rates.reshape(sequences, chunks, size, directions, heads).permute(0, 1, 3, 4, 2)
     maps_in = b.reshape(sequences, chunks, size, directions, states).transpose(2, 3)  # (S, c, K, Q, N)
     maps_out = c.reshape(sequences, chunks, size, directions, states).transpose(2, 3)
-    earlier = _earlier(size, directions, x.device)
-    sums = rates @ earlier.transpose(1, 2)  # (S, c, K, H, Q): from the chunk's beginning, its own included
+    earlier, onto_later = tables.earlier(size, directions, x.device)
+    sums = rates @ onto_later  # (S, c, K, H, Q): from the chunk's beginning, its own included
 
     # Inside a chunk. Forward fills the lower triangle and backward the upper one, so that a single matrix
     # holds both. A decay's exponent is never above 0 and in the wrong triangle never below: the lesser of the
@@ -167,7 +186,7 @@ def _chunked(x: Tensor, rates: Tensor, b: Tensor, c: Tensor, size: int) -> Tenso
         into = maps_in.transpose(-1, -2)[:, :, :, None] * leaving[..., None, :]  # (S, c, K, H, N, Q)
         added = (into @ values[:, :, None]).permute(0, 2, 3, 1, 4, 5)  # (S, K, H, c, N, P)
         added = added.reshape(sequences, directions, heads, chunks, states * width)
-        entering = _entering(added, totals.permute(0, 2, 3, 1))
+        entering = _entering(added, totals.permute(0, 2, 3, 1), tables)
         entering = entering.reshape(sequences, directions, heads, chunks, states, width)
         reading = maps_out[:, :, :, None] * torch.exp(sums)[..., None].to(x.dtype)  # (S, c, K, H, Q, N)
         # Both directions at once: their states are one longer state.
@@ -177,12 +196,13 @@ def _chunked(x: Tensor, rates: Tensor, b: Tensor, c: Tensor, size: int) -> Tenso
     return y.transpose(2, 3).reshape(sequences, length, heads, width)
 
 
-def _entering(added: Tensor, totals: Tensor) -> Tensor:
+def _entering(added: Tensor, totals: Tensor, tables: ScanTables) -> Tensor:
     """The state at the beginning of each chunk.
 
     Args:
         added: (S, K, H, c, F) what each chunk adds to the state, as of its end.
         totals: (S, K, H, c) sum of the rates of each chunk.
+        tables: of the run.
 
     Returns:
         (S, K, H, c, F).
@@ -195,21 +215,23 @@ def _entering(added: Tensor, totals: Tensor) -> Tensor:
     groups = (chunks + missing) // size
     added = added.reshape(sequences, directions, heads, groups, size, width)
     totals = totals.reshape(sequences, directions, heads, groups, size)
-    strictly = _earlier(size, directions, totals.device, strict=True)[:, None]
-    before = totals @ strictly.transpose(-1, -2)  # of all chunks of the group before i
+    strictly, onto_later = tables.earlier(size, directions, totals.device, strict=True)
+    before = totals @ onto_later[:, None]  # of all chunks of the group before i
     left = torch.exp((before[..., :, None] - (before + totals)[..., None, :]).clamp(max=0))
-    entering = (left * strictly[:, :, None]).to(added.dtype) @ added
+    entering = (left * strictly[:, None, None]).to(added.dtype) @ added
     if groups > 1:
         # Very long sequences: groups of chunks are to chunks what chunks are to tokens.
         whole = totals.sum(dim=-1)
         leaving = torch.exp(whole[..., None] - before - totals).to(added.dtype)
-        outer = _entering((leaving[..., None, :] @ added)[..., 0, :], whole)
+        outer = _entering((leaving[..., None, :] @ added)[..., 0, :], whole, tables)
         entering = entering + torch.exp(before)[..., None].to(added.dtype) * outer[..., None, :]
     entering = entering.reshape(sequences, directions, heads, groups * size, width)
     return entering[:, :, :, :chunks] if missing else entering
 
 
-def _mamba_ssm(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
+def _mamba_ssm(
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int, _tables: ScanTables
+) -> Tensor:
     try:
         from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
     except ImportError as error:
@@ -233,7 +255,7 @@ def _mamba_ssm(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: in
     return total
 
 
-_BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]] = {
+_BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, ScanTables], Tensor]] = {
     "reference": _reference,
     "ssd": _ssd,
     "mamba_ssm": _mamba_ssm,
