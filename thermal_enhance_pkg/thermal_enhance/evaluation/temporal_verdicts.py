@@ -8,7 +8,7 @@ import numpy as np
 
 from thermal_enhance.evaluation.temporal_clips import SETS
 from thermal_enhance.evaluation.temporal_methods import BICUBIC, BLEND, FLOW, NEW, OBSERVED
-from thermal_enhance.evaluation.temporal_scores import INPUT, Scores
+from thermal_enhance.evaluation.temporal_scores import INPUT, TRUTH, Scores
 from thermal_enhance.evaluation.verdict import ROUNDING_DB, Verdict, at_least
 
 OBSERVED_DB = 1.0
@@ -71,8 +71,10 @@ def _flicker(scores: Scores, model: str) -> Iterator[Verdict]:
             mine = scores.mean(dataset, model, frames, "static", figure)
             theirs = scores.mean(dataset, INPUT, OBSERVED, "static", figure)
             if not (np.isnan(mine) or np.isnan(theirs)):
+                truth = scores.mean(dataset, TRUTH, frames, "static", figure)
+                beside = "" if np.isnan(truth) else f" (truth: {truth:.3f})"
                 yield Verdict(
                     f"{SETS[dataset]}, flicker of {words} no higher than the input's",
                     mine <= theirs + FLICKER_ROUNDING,
-                    f"{mine:.3f} against {theirs:.3f} grey levels",
+                    f"{mine:.3f} against {theirs:.3f} grey levels{beside}",
                 )
