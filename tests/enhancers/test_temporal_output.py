@@ -9,9 +9,12 @@ from thermal_enhance.enhancers.temporal_output import (
     MAX_BETWEEN,
     MAX_REACH_PX,
     bound_by_neighbours,
+    hold_still_means,
     reach,
     stamps_between,
+    stillness,
 )
+from thermal_enhance.imaging.consistency import area_down
 from thermal_enhance.imaging.motion import Motion
 
 T0 = 1_700_000_000_123_456_789
@@ -91,3 +94,29 @@ def test_holes_bound_nothing_and_stay_where_both_have_them():
     assert np.isnan(made[:4, :4]).all() and (made[4:] == 12.0).all()
     nothing = np.full((8, 8), np.nan, np.float32)
     assert np.isnan(bound_by_neighbours(np.ones((8, 8), np.float32), nothing, nothing, 4, 0)).all()
+
+
+def test_a_place_is_still_while_nothing_moves_and_nothing_changes():
+    rng = np.random.default_rng(2)
+    before, after = (100 + rng.normal(0, 1, (24, 32)).astype(np.float32) for _ in range(2))
+    motion = Motion.none(32, 32)  # padded below
+    motion.forward[2:8, 2:8] = (0.5, 0.0)
+    after[12:18, 20:28] += 30
+    still = stillness(motion, before, after)
+    assert still.shape == (24, 32) and still.min() >= 0 and still.max() <= 1
+    assert still[3:7, 3:7].max() < 1e-6 and still[14:16, 22:26].max() < 1e-6
+    assert np.median(still) > 0.9
+
+
+def test_still_places_get_the_means_between_their_neighbours_and_moving_ones_keep_theirs():
+    rng = np.random.default_rng(3)
+    middle = rng.uniform(0, 100, (32, 40)).astype(np.float32)
+    target = area_down(middle, 4) + rng.normal(0, 5, (8, 10)).astype(np.float32)
+    still = np.ones((8, 10), np.float32)
+    still[:, 6:] = 0
+    held, before = middle.copy(), area_down(middle, 4)
+    hold_still_means(held, target, still, 4)
+    assert np.abs(area_down(held, 4) - target)[:, :6].max() < 1e-3
+    # The smooth part reaches half a block beyond; what it does there stays small and ends.
+    assert np.array_equal(held[:, 28:], middle[:, 28:])
+    assert np.abs(area_down(held, 4) - before)[:, 7:].max() == 0

@@ -16,7 +16,13 @@ from thermal_enhance.enhancers.learned import LearnedConfig
 from thermal_enhance.enhancers.observation import FULL, ObservationConfig, Observer, Stopwatch, settle
 from thermal_enhance.enhancers.temporal_buffer import FrameRing, RingConfig, RingFrame
 from thermal_enhance.enhancers.temporal_model import METHOD, TemporalModelRunner
-from thermal_enhance.enhancers.temporal_output import bound_by_neighbours, reach, stamps_between
+from thermal_enhance.enhancers.temporal_output import (
+    bound_by_neighbours,
+    hold_still_means,
+    reach,
+    stamps_between,
+    stillness,
+)
 from thermal_enhance.enhancers.upsampling import Image, resize_cubic
 from thermal_enhance.imaging.consistency import to_dtype
 from thermal_enhance.imaging.frames import ThermalFrame, Units
@@ -77,7 +83,8 @@ class TemporalEnhancer:
     X of them; no interpolated frame ever lies between frames that do not follow each other.
 
     The observed frame is true to its input by the same step as every other tier's. An interpolated one has no
-    input; it stays within the enhanced frames around it, as far around as things move.
+    input; where nothing moves it meets the mean of the inputs around it, and it stays within the enhanced
+    frames around it, as far around as things move.
 
     Building one is cheap: graphs are loaded by `load`. Everything but `refuses`, `is_loaded`, `counters` and
     `description` belongs to one thread.
@@ -284,6 +291,11 @@ class TemporalEnhancer:
         around = [self._enhanced(frame) for frame in (before, after)]
         assert after.motion is not None  # not the oldest of the ring
         picture = after.seen.to_units(levels)
+        if self.config.sampling == "area":
+            share = np.float32(_share(stamp_ns, before, after))
+            target = before.seen.clean + (after.seen.clean - before.seen.clean) * share
+            still = stillness(after.motion, before.seen.clean, after.seen.clean)
+            hold_still_means(picture, target, still, self._model.scale)
         bounded = bound_by_neighbours(picture, around[0], around[1], self._model.scale, reach(after.motion))
         return dataclasses.replace(after.thermal, data=to_dtype(bounded, after.seen.dtype), stamp_ns=stamp_ns)
 

@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermal_enhance.enhancers.upsampling import Image
+from thermal_enhance.imaging.consistency import area_down
 from thermal_enhance.imaging.motion import Motion
 
 MAX_BETWEEN = 8
 """Interpolated frames for one input frame, at most."""
 MAX_REACH_PX = 24
 """Motion beyond this, in input pixels, does not widen the envelope further."""
+STILL_PX = 0.1
+"""Motion at which a place counts as half moving, about, input pixels."""
 _NANO = 1_000_000_000
 
 
@@ -58,6 +61,46 @@ def reach(motion: Motion) -> int:
         length = cv2.magnitude(np.ascontiguousarray(flow[..., 0]), np.ascontiguousarray(flow[..., 1]))
         largest = max(largest, float(np.quantile(length[::2, ::2], 0.995)))
     return min(math.ceil(largest - 1e-3), MAX_REACH_PX)
+
+
+def stillness(motion: Motion, before: Image, after: Image) -> Image:
+    """Where a scene stands still between two frames.
+
+    Args:
+        motion: between them; may be larger than they are (padding on the right and below).
+        before: (h, w) float32.
+        after: (h, w) float32, in the same unit.
+
+    Returns:
+        (h, w) float32: 1 where nothing moves and the frames differ by no more than is usual in the picture,
+        down to 0.
+    """
+    height, width = before.shape
+    flows = (motion.forward[:height, :width], motion.backward[:height, :width])
+    squared = [np.square(flow).sum(axis=2) for flow in flows]
+    still = np.exp(np.maximum(*squared) / np.float32(-(STILL_PX**2)))
+    change = cv2.blur(np.abs(after - before), (3, 3))
+    usual = 2.0 * float(np.median(change)) + 1e-6
+    beyond = np.maximum(change / np.float32(usual) - 1, 0)
+    return np.asarray(still * np.exp(-np.square(beyond)), np.float32)
+
+
+def hold_still_means(middle: Image, target: Image, still: Image, scale: int) -> None:
+    """Give an interpolated frame the block means that lie between its neighbours', where nothing moves.
+
+    The observed frames meet the block means of their inputs. Left to itself a frame between them does not
+    quite, and a scene that stands still would flicker at the frame rate.
+
+    Args:
+        middle: (H, W) float32, changed in place.
+        target: (h, w) float32, the inputs around it mixed by nearness; in the unit of `middle`.
+        still: (h, w) float32 from `stillness`.
+        scale: output over input size.
+    """
+    size = (middle.shape[1], middle.shape[0])
+    for method in (cv2.INTER_LINEAR, cv2.INTER_NEAREST):
+        gap = np.asarray((target - area_down(middle, scale)) * still, np.float32)
+        np.add(middle, cv2.resize(gap, size, interpolation=method), out=middle)
 
 
 def bound_by_neighbours(
