@@ -33,7 +33,7 @@ class ScanTables:
         Made by comparison: a graph's CumSum is slow where it is right (METHODS 0.8).
 
         Returns:
-            (K, size, size) of 0 and 1 over i and j, and over j and i.
+            0 and 1 over i and j, and over j and i: (K, size, size); if strict (K, 1, 1, size, size).
         """
         key = (size, directions, device, strict)
         if key not in self._made:
@@ -41,7 +41,9 @@ class ScanTables:
             later, sooner = index[:, None], index[None, :]
             found = [later > sooner, later < sooner] if strict else [later >= sooner, later <= sooner]
             table = torch.stack(found[:directions]).float()
-            self._made[key] = table, table.transpose(1, 2)
+            # In the shape they are used in, for the same reason.
+            table = table[:, None, None] if strict else table
+            self._made[key] = table, table.transpose(-1, -2)
         return self._made[key]
 
 
@@ -216,9 +218,9 @@ def _entering(added: Tensor, totals: Tensor, tables: ScanTables) -> Tensor:
     added = added.reshape(sequences, directions, heads, groups, size, width)
     totals = totals.reshape(sequences, directions, heads, groups, size)
     strictly, onto_later = tables.earlier(size, directions, totals.device, strict=True)
-    before = totals @ onto_later[:, None]  # of all chunks of the group before i
+    before = (totals[..., None, :] @ onto_later)[..., 0, :]  # of all chunks of the group before i
     left = torch.exp((before[..., :, None] - (before + totals)[..., None, :]).clamp(max=0))
-    entering = (left * strictly[:, None, None]).to(added.dtype) @ added
+    entering = (left * strictly).to(added.dtype) @ added
     if groups > 1:
         # Very long sequences: groups of chunks are to chunks what chunks are to tokens.
         whole = totals.sum(dim=-1)
