@@ -42,8 +42,8 @@ class CrossModalTraining:
     Attributes:
         scales: factors trained on.
         scale_weights: how often each is drawn.
-        thermal_only: share of steps without RGB (its dropout, METHODS 1.11), on which thermal-only data is used
-            as well.
+        thermal_only: share of steps without RGB (its dropout, METHODS 1.11), on which thermal-only data is
+            used as well.
         alignment_error_px: standard deviations, at x8, of what the alignment leaves at the corners; one is
             drawn for each sample. Live, the estimated alignment has taken the rest out already.
         alignment_error_weights: how often each is drawn.
