@@ -378,6 +378,20 @@ def test_what_the_model_cannot_say_steps_down_and_poisons_nothing(store, role):
     ladder.close()
 
 
+def test_a_repeat_of_a_frame_that_failed_is_not_the_frame_before(store):
+    enhancer = tier(store)
+    play(enhancer, [frame(i) for i in range(3)])
+    store.spoil = "body"
+    with pytest.raises(NonFiniteOutputError):
+        enhancer(ask(frame(3)))
+    store.spoil = ""
+    with pytest.raises(FrameDeclined, match="repeat"):
+        enhancer(ask(frame(3, ms=370)))
+    with pytest.raises(FrameDeclined, match="repeat"):
+        enhancer(ask(frame(3, ms=5000)))  # a freeze that began with it
+    assert play(enhancer, [frame(4, ms=5111), frame(5, ms=5222)])[1].source_stamps_ns[0] == T0 + 5111 * MS
+
+
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [

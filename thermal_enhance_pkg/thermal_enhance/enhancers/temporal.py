@@ -207,6 +207,8 @@ class TemporalEnhancer:
             return self._again(request)
         if refused:
             raise FrameDeclined(refused)
+        # Until this frame is made, a repeat of it must not be shown as the one before.
+        self._latest = None
         # The network has learnt from 8-bit pictures as they are, never stretched.
         agc8 = thermal.units is Units.AGC8 and thermal.data.dtype == np.uint8
         seen = self._observer(request, (0.0, FULL) if agc8 else request.value_range)
