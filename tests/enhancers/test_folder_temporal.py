@@ -92,6 +92,18 @@ def test_scenes_and_shutters_are_breaks(tmp_path):
     assert not {"f2_mid.png", "f5_mid.png"} & set(listing(tmp_path / "out"))
 
 
+def test_clips_in_folders_of_their_own_do_not_run_into_each_other(tmp_path):
+    source = tmp_path / "in"
+    for number, name in enumerate("ab"):  # one pan, so that no other scene tells them apart
+        (source / name).mkdir(parents=True)
+        for i in range(2):
+            cv2.imwrite(str(source / name / f"f{i}.png"), frame(i + 2 * number))
+    out = tmp_path / "out"
+    report = enhance_folder(FolderJob(source, out, mode="temporal", recursive=True))
+    assert (report.written, report.interpolated) == (4, 2)
+    assert listing(out / "a") == listing(out / "b") == ["f0.png", "f0_mid.png", "f1.png"]
+
+
 def test_equal_pictures_are_frames_too(tmp_path):
     source = tmp_path / "in"
     source.mkdir()

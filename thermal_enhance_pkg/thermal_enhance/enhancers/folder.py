@@ -128,6 +128,7 @@ class _Run:
     report: FolderReport
     scenes: SceneWatch = field(default_factory=SceneWatch)
     shutter: ShutterDetector | None = None
+    folder: Path | None = None
 
 
 def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderReport:
@@ -137,7 +138,8 @@ def enhance_folder(job: FolderJob, progress: Progress | None = None) -> FolderRe
     read is listed too, and enhanced without. Stills of different scenes do not influence each other: where
     `SceneWatch` sees another scene, the enhancer forgets everything. Consecutive frames of one clip share
     value range, noise level, stripes and what was learnt about the cameras' alignment; mode temporal makes
-    one of two consecutive frames' middle too, but none across another scene, a broken file or the shutter.
+    one of two consecutive frames' middle too, but none across another scene, a broken file, the shutter or
+    the border of two folders.
 
     Raises:
         FolderError: nothing to do, paths that clash, an option that does not fit the mode, or a model that
@@ -189,6 +191,10 @@ def _one(source: _Source, index: int, run: _Run) -> None:
         frame = ThermalFrame(pixels, _UNITS[pixels.dtype.name], stamp_ns=round(index * 1e9 / run.rate_hz))
         if run.scenes(pixels):
             enhancer.reset("scene")
+        if run.shutter is not None and run.folder not in (None, source.folder):
+            # Another clip, however alike its first frame is to the last one of the clip before.
+            enhancer.reset("folder")
+        run.folder = source.folder
         if run.shutter is not None and run.shutter.update(pixels, frame.stamp_ns).reset:
             enhancer.reset("ffc")
         skew = 0.0 if color is not None else float("nan")
