@@ -219,6 +219,24 @@ def test_the_mode_may_change_while_frames_come(tmp_path: Path) -> None:
     assert rig.kinds == "citit" + "cc" + "citit" and rising(rig.stamps) and rig.accounted()
 
 
+def test_the_ladder_that_makes_a_frame_is_told_what_it_must_forget(tmp_path: Path) -> None:
+    """Another one may take its place between reading a frame and enhancing it."""
+    with Rig(tmp_path) as rig:
+        for i in range(4):
+            rig.thermal(i * 100, scene(i))
+        assert rig.pipeline._worker is not None
+        stream = rig.pipeline._worker.stream
+        read = stream.read
+
+        def slowly(*arguments: object) -> object:
+            rig.pipeline.set_ladder(build_ladder("classical", ladder=LadderConfig(deadline_s=None)))
+            return read(*arguments)  # type: ignore[arg-type]
+
+        stream.read = slowly  # type: ignore[assignment,method-assign]
+        rig.thermal(400, scene(4) + np.uint16(2000))  # a shutter that only its offset tells of
+    assert rig.kinds == "cititit" + "c" and 350 not in rig.stamps
+
+
 def test_a_bug_in_publishing_an_interpolated_frame_costs_no_real_one(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     publish = rig._publish

@@ -307,7 +307,7 @@ class EnhancementPipeline:
             dropped = worker.outlet.send(result, self._config.newest_first)
         except FrameDropped as drop:
             dropped = drop.reason
-            self._tell_tiers(worker, drop.resets)
+            self._tell_tiers(worker, self._ladder, drop.resets)
         except EncodingError as error:
             dropped = f"malformed_{error.reason}"
             self._log("warn", f"thermal frame refused: {error}")
@@ -339,7 +339,7 @@ class EnhancementPipeline:
         }
         waited_s = start - pair.arrival_ns * 1e-9
         frame = worker.stream.read(pair, self._now_ns(), waited_s, self._external_ffc, pending)
-        self._tell_tiers(worker, frame.resets)
+        self._tell_tiers(worker, ladder, frame.resets)
         color = self._color_of(worker, pair, config)
         policy = self._policy
         task = policy.next(frozenset()) if policy is not None else config.task
@@ -376,13 +376,14 @@ class EnhancementPipeline:
             stage_ms=stages,
         )
 
-    def _tell_tiers(self, worker: _Worker, resets: tuple[str, ...]) -> None:
+    def _tell_tiers(self, worker: _Worker, ladder: QualityLadder, resets: tuple[str, ...]) -> None:
+        """Have a ladder forget: the one that makes this frame, whatever has taken its place meanwhile."""
         if {"stamp_jump", "clock_jump"} & set(resets):
             worker.outlet.restart()
             worker.recent.clear()
         for reason in resets:
             self._statistics.event(f"reset_{reason}")
-            self._ladder.reset(reason)
+            ladder.reset(reason)
             worker.color = None
 
     def _color_of(self, worker: _Worker, pair: FramePair, config: EnhancementConfig) -> ColorFrame | None:
