@@ -84,6 +84,16 @@ def test_whatever_comes_in_what_leaves_lies_in_the_envelope(scale):
             assert around.min() <= made[y, x] <= around.max()
 
 
+def test_a_grid_that_falls_on_the_frames_does_not_repeat_them():
+    """Three times 9 Hz: stamps are whole microseconds, and so never quite on the grid."""
+    for before, after in itertools.pairwise(round(i * 1e6 / 9) * 1000 for i in range(40)):
+        made = stamps_between(before, after, 27.0)
+        assert len(made) == 2
+        assert np.diff([before, *made, after]) / 1e6 == pytest.approx(1000 / 27, abs=0.01)
+    assert stamps_between(999_999_000, 1_000_001_000, 1.0) == ()
+    assert stamps_between(999_990_000, 1_000_010_000, 1.0) == (1_000_000_000,)
+
+
 def test_holes_bound_nothing_and_stay_where_both_have_them():
     a, b = np.full((8, 8), 10.0, np.float32), np.full((8, 8), 12.0, np.float32)
     a[:4, :4] = np.nan

@@ -19,6 +19,8 @@ MAX_BETWEEN = 8
 """Interpolated frames for one input frame, at most."""
 MAX_REACH_PX = 24
 """Motion beyond this, in input pixels, does not widen the envelope further."""
+ROUNDING_NS = 2_000
+"""A frame this near to the grid lies on it: stamps are rounded, to microseconds by many cameras."""
 STILL_PX = 0.1
 """Motion at which a place counts as half moving, about, input pixels."""
 _NANO = 1_000_000_000
@@ -35,15 +37,16 @@ def stamps_between(before_ns: int, after_ns: int, fps_out: float = 0.0) -> tuple
 
     Returns:
         Stamps strictly between the two, rising; at most `MAX_BETWEEN`, spread evenly where the grid has more.
+        A place of the grid that a real frame holds, but for `ROUNDING_NS`, is left to it.
     """
     if fps_out == 0.0:
         middle = (before_ns + after_ns) // 2
         return (middle,) if before_ns < middle < after_ns else ()
     # Exact: a float of nanoseconds since 1970 is off by hundreds of them.
     rate = Fraction(fps_out).limit_denominator(1_000_000) / _NANO
-    first = math.floor(before_ns * rate) + 1
-    last = math.ceil(after_ns * rate) - 1
-    count = last - first + 1
+    first = math.floor((before_ns + ROUNDING_NS) * rate) + 1
+    last = math.ceil((after_ns - ROUNDING_NS) * rate) - 1
+    count = max(last - first + 1, 0)
     numbers: Sequence[int] = range(first, last + 1)
     if count > MAX_BETWEEN:
         numbers = [first + (2 * i + 1) * count // (2 * MAX_BETWEEN) for i in range(MAX_BETWEEN)]
