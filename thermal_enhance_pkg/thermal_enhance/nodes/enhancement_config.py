@@ -98,8 +98,8 @@ class EnhancementConfig:
     )
     motion: str = parameter(
         "dense",
-        "Mode temporal: how motion is found: dense (every pixel), global (one homography: cheaper, enough "
-        "where only the camera moves) or none.",
+        "Mode temporal: how motion is found: dense (every pixel), global (one homography: steadier "
+        "where only the camera moves, no faster) or none.",
         choices=("dense", "global", "none"),
     )
 
