@@ -100,6 +100,11 @@ def test_switches_are_the_papers(pack: Path) -> None:
     task = build_task(recipe(ablation={"mask": False, "prompt": False, "warp": False}), pack)
     assert not task.config.spectral_mask and not task.config.thermal_prompt
     assert task.settings.windows.motion.method == "none"
+    # As a trainer does it: with the recipe as it was written.
+    trained = task.build_model(recipe(ablation={"mask": False, "prompt": False, "warp": False})).model
+    assert trained.config == task.config
+    names = [name for name, _ in trained.named_parameters()]
+    assert names and not any("mask" in name or "prompt" in name for name in names)
     with pytest.raises(ValueError, match=r"ablation\.rgb"):
         build_task(recipe(ablation={"rgb": False}), pack)
     with pytest.raises(ValueError, match="backwards"):

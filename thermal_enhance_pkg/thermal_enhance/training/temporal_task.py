@@ -97,9 +97,13 @@ class TemporalTask:
             )
 
     def build_model(self, recipe: Recipe) -> TrainedTemporal:
-        """The network, and the learnt diffusivity where the TFM loss counts."""
+        """The network, and the learnt diffusivity where the TFM loss counts.
+
+        Args:
+            recipe: not looked at: a trainer has it as it was written, before `build_task` applied its switches.
+        """
         tfm = TfmLoss(self.settings.tfm) if self._tfm_weight else None
-        return TrainedTemporal(TemporalModel(configuration(recipe.model)), tfm)
+        return TrainedTemporal(TemporalModel(self.config), tfm)
 
     def sampler(self, recipe: Recipe, split: str) -> ClipSampler:
         """Batches of a split."""
