@@ -100,7 +100,7 @@ class TemporalTask:
         """The network, and the learnt diffusivity where the TFM loss counts.
 
         Args:
-            recipe: not looked at: a trainer has it as it was written, before `build_task` applied its switches.
+            recipe: not looked at; a trainer has it as it was written, without the switches applied.
         """
         tfm = TfmLoss(self.settings.tfm) if self._tfm_weight else None
         return TrainedTemporal(TemporalModel(self.config), tfm)
