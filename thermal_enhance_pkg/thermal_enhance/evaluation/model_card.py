@@ -262,10 +262,14 @@ def terms(sources: Sequence[Source], open_model: bool = False) -> str:
 
 def _summary(manifest: ModelManifest) -> str:
     profiles = list(dict.fromkeys(f"{g.profile[0]}x{g.profile[1]}" for g in manifest.graphs))
+    tiled = manifest.method == "cross_modal"
+    others = (
+        "other sizes are padded or tiled" if tiled else "smaller frames are padded, larger ones left alone"
+    )
     return (
         f"Method {manifest.method}, size {manifest.size}, version {manifest.version}, "
-        f"{join_words([f'x{scale}' for scale in manifest.scales])}. Graphs for {join_words(profiles)}; other "
-        "sizes are padded or tiled."
+        f"{join_words([f'x{scale}' for scale in manifest.scales])}. "
+        f"Graphs for {join_words(profiles)}; {others}."
     )
 
 
