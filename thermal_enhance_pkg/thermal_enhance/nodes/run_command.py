@@ -33,9 +33,9 @@ STOP_S = 8.0
 DEFAULT_MODE = "cross_modal"
 """What config/cpu.yaml sets."""
 CLIPS_HZ, RIG_HZ = 6.0, 4.0
-"""Rates of our own sources where a model runs, for 320x240 out and 640x480 out. Chosen from what it takes on two
-otherwise idle cores (512x512: 181 ms a frame, docs/benchmarks.md). Where the machine cannot follow, the ladder
-hands the frames to the classical tier and the summary says so."""
+"""Rates of our own sources where a model runs, for 320x240 out and 640x480 out. Chosen from what it takes on
+two otherwise idle cores (512x512: 181 ms a frame, docs/benchmarks.md). Where the machine cannot follow, the
+ladder hands the frames to the classical tier and the summary says so."""
 
 
 @dataclass(frozen=True)
