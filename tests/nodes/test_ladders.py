@@ -10,6 +10,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2 (make setup)")
 pytest.importorskip("thermal_enhance_msgs", reason="needs the built interfaces (make setup)")
 
 from tests.enhancers.models import stub_model, temporal_stub_model
+from thermal_enhance import resources
 from thermal_enhance.enhancers.ladder import LadderStatus, TierStatus
 from thermal_enhance.nodes.diagnostics import TierWatch
 from thermal_enhance.nodes.enhancement_config import EnhancementConfig
@@ -59,7 +60,10 @@ def test_a_model_for_a_mode_without_models_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("pin", [False, True])
-def test_a_temporal_mode_is_told_what_is_its_own(folder: Path, pin: bool) -> None:
+def test_a_temporal_mode_is_told_what_is_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, pin: bool
+) -> None:
+    monkeypatch.setattr(resources, "share_directories", list)  # none of the shipped models
     config = EnhancementConfig(mode="temporal", look_ahead=1, fps_out=25.0, motion="global", pin_tier=pin)
     tiers, mode, reason = names(config)
     assert (tiers, mode) == (["classical", "passthrough"], "classical")
