@@ -23,8 +23,8 @@ from thermal_enhance.imaging.motion import MotionConfig, MotionEstimator
 from thermal_enhance.simulation.low_resolution import KERNELS, LowResolutionConfig, downsample
 from thermal_enhance.simulation.moving_clips import MovingClipConfig, moving_clip
 from thermal_enhance.simulation.sensor import stream_rng
-from thermal_enhance.training.footage import LEVELS_CODE, Clip, DataError, Source, load_item
-from thermal_enhance.training.manifest import read_pack, select
+from thermal_enhance.training.footage import LEVELS_CODE, Clip, DataError, Source, chosen_items, load_item
+from thermal_enhance.training.manifest import read_pack
 from thermal_enhance.training.recipe import DataConfig
 
 Image = NDArray[np.float32]
@@ -329,14 +329,7 @@ def load_clips(
     items = read_pack(pack)
     sources = []
     for entry in data.sources:
-        try:
-            chosen = select(items, split, datasets=[entry.dataset], licences=data.licences)
-        except ValueError as error:
-            raise DataError(f"data.sources: {error}") from error
-        if entry.ids:
-            chosen = [item for item in chosen if item.id.startswith(entry.ids)]
-        if entry.limit and len(chosen) > entry.limit:
-            chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, entry.limit).astype(int)]
+        chosen = chosen_items(items, entry, split, data.licences)
         clips = [
             load_item(replace(item, frames=min(item.frames, clip_frames)), use_rgb=False) for item in chosen
         ]

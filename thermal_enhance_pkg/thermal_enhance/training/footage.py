@@ -142,11 +142,7 @@ def load_sources(
     items = read_pack(pack)
     sources = []
     for entry in config.sources:
-        try:
-            chosen = select(items, split, datasets=[entry.dataset], licences=config.licences)
-        except ValueError as error:
-            raise DataError(f"data.sources: {error}") from error
-        chosen = _narrow(chosen, entry)
+        chosen = chosen_items(items, entry, split, config.licences)
         every = config.desync_frames > 0 and config.desync_probability > 0
         sequences = [
             load_item(item, use_rgb=entry.use_rgb, stride=entry.stride, all_rgb=every) for item in chosen
@@ -170,9 +166,18 @@ def load_sources(
     return sources
 
 
-def _narrow(items: list[Item], entry: SourceConfig) -> list[Item]:
+def chosen_items(items: list[Item], entry: SourceConfig, split: str, licences: tuple[str, ...]) -> list[Item]:
+    """What a recipe's source takes of the pack.
+
+    Raises:
+        DataError: the data set is unknown.
+    """
+    try:
+        chosen = select(items, split, datasets=[entry.dataset], licences=licences)
+    except ValueError as error:
+        raise DataError(f"data.sources: {error}") from error
     if entry.ids:
-        items = [item for item in items if item.id.startswith(entry.ids)]
-    if entry.limit and len(items) > entry.limit:
-        items = [items[i] for i in np.linspace(0, len(items) - 1, entry.limit).astype(int)]
-    return items
+        chosen = [item for item in chosen if item.id.startswith(entry.ids)]
+    if entry.limit and len(chosen) > entry.limit:
+        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, entry.limit).astype(int)]
+    return chosen
