@@ -104,6 +104,20 @@ def train_and_score(
             for still in pictures
             for row in score_still(averaged, still, classical_guide=guided, conditions=conditions)
         ]
+    parameters = sum(p.numel() for p in model.parameters())
+    return {**facts(recipe, trainer, outcome, parameters, time.monotonic() - began), "scores": scores}
+
+
+def facts(recipe: Recipe, trainer: Any, outcome: Any, parameters: int, scoring_s: float) -> dict[str, Any]:
+    """What results.json says of every run, whatever its method.
+
+    Args:
+        recipe: it was trained by.
+        trainer: the `Trainer`, after the run.
+        outcome: of the run.
+        parameters: of the network.
+        scoring_s: seconds that scoring took.
+    """
     return {
         "recipe": recipe.name,
         "description": recipe.description,
@@ -111,13 +125,12 @@ def train_and_score(
         "steps": outcome.step,
         "batch": recipe.batch,
         "minutes": round(outcome.minutes, 2),
-        "scoring_minutes": round((time.monotonic() - began) / 60, 2),
+        "scoring_minutes": round(scoring_s / 60, 2),
         "stopped": outcome.reason,
         "skipped": outcome.skipped,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameters,
         "device": str(trainer.device),
         "machine": machine(),
-        "scores": scores,
     }
 
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from thermal_enhance.enhancers.temporal_input import TemporalInputBuilder, to_levels
 from thermal_enhance.evaluation import figures
-from thermal_enhance.evaluation.ablation_runs import Budget, to_picture
-from thermal_enhance.evaluation.bench_stats import machine
+from thermal_enhance.evaluation.ablation_runs import Budget, facts, to_picture
 from thermal_enhance.evaluation.temporal_clips import TemporalClip, list_clips
 from thermal_enhance.evaluation.temporal_methods import BASE, Made, Method, input_base
 from thermal_enhance.evaluation.temporal_methods import to_picture as rounded
@@ -84,21 +83,11 @@ def train_and_score(
         motion = task.settings.windows.motion
         network = of_network(averaged, task.builder, task.config.window, motion)
         rows = measure(clips, {BASE: input_base(), NETWORK: network}, warm_up=task.config.window - 1)
-    return {
-        "recipe": recipe.name,
-        "description": recipe.description,
-        "seed": recipe.seed,
-        "steps": outcome.step,
-        "batch": recipe.batch,
-        "minutes": round(outcome.minutes, 2),
-        "scoring_minutes": round((time.monotonic() - began) / 60, 2),
-        "stopped": outcome.reason,
-        "skipped": outcome.skipped,
-        "parameters": sum(p.numel() for p in task.build_model(recipe).model.parameters()),
-        "device": str(trainer.device),
-        "machine": machine(),
-        "rows": figures.plain([asdict(row) for row in rows]),
-    }
+    # The network alone: what is learnt with it for the loss does not ship.
+    named = trainer.model.named_parameters()
+    parameters = sum(p.numel() for name, p in named if name.startswith("model."))
+    told = facts(recipe, trainer, outcome, parameters, time.monotonic() - began)
+    return {**told, "rows": figures.plain([asdict(row) for row in rows])}
 
 
 def of_network(model: Any, builder: TemporalInputBuilder, window: int, motion: MotionConfig) -> Method:
